@@ -1,0 +1,1 @@
+"""Device profiles: what a Modbus device offers, where, and how to command it."""
