@@ -1,0 +1,1 @@
+"""Energy Ledger for Home Assistant."""
