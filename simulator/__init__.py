@@ -1,0 +1,1 @@
+"""Homes with simulated Modbus devices, for the demo, the benchmarks and the tests."""
