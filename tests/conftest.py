@@ -1,0 +1,26 @@
+"""What every test shares: sockets on loopback, and the integration found before Home Assistant looks for it."""
+
+# Imported before any `hass` fixture: the test harness brings an empty package of the same name, and Home
+# Assistant would keep looking for integrations in that one.
+import custom_components
+import pytest
+import pytest_socket
+
+_ = custom_components
+
+
+@pytest.fixture(autouse=True)
+def _sockets_on_loopback(request: pytest.FixtureRequest) -> None:
+    """Open sockets to the tests, which the harness blocks; the only host to reach is this one."""
+    request.getfixturevalue("socket_enabled")
+    pytest_socket.socket_allow_hosts(["127.0.0.1", "::1"], allow_unix_socket=True)
+
+
+@pytest.fixture(autouse=True)
+def _find_custom_integrations(request: pytest.FixtureRequest) -> None:
+    """Let Home Assistant find `custom_components/`, in tests that use it and in no others."""
+    if "recorder_db_url" in request.fixturenames:
+        # The recorder's database must be there before `hass`, which the next line starts.
+        request.getfixturevalue("recorder_db_url")
+    if "hass" in request.fixturenames:
+        request.getfixturevalue("enable_custom_integrations")
