@@ -1,10 +1,11 @@
-"""What every test shares: sockets on loopback, and the integration found before Home Assistant looks for it."""
+"""What every test shares: sockets on loopback, and an integration that Home Assistant finds."""
 
 # Imported before any `hass` fixture: the test harness brings an empty package of the same name, and Home
 # Assistant would keep looking for integrations in that one.
-import custom_components
 import pytest
 import pytest_socket
+
+import custom_components
 
 _ = custom_components
 
