@@ -1,0 +1,1 @@
+"""SunSpec: model definitions, discovery of a device's map, and points by name ("124.ChaState")."""
