@@ -70,7 +70,8 @@ class Amount:
         """The amount for these placeholder and point values. Raises MissingValueError naming what lacks."""
         if self.literal is not None:
             return self.literal
-        assert self.source is not None  # the loader gives every amount a literal or a source
+        if self.source is None:
+            raise MissingValueError("an amount needs a literal or a source")
         if self.source not in values and self.default is not None:
             return self.default
         amount = _lookup(values, self.source) * self.factor

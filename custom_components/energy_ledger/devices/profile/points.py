@@ -115,7 +115,7 @@ class RegisterPoint(Point):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SunSpecReference:
-    """A place in a SunSpec map: the first of `models` that the device has, its n-th `instance`, and a point.
+    """A place in a SunSpec map: the n-th `instance` among the models with one of these ids, and a point.
 
     `module` selects modules of the repeating group: a glob on the module's `IDStr` ("StDisCha", "MPPT*") or
     "#n" for the n-th one. Several matches are added up.
@@ -152,7 +152,7 @@ class Missing(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operand:
-    """A point by name, times an exact factor (−1 to subtract). The factor also bridges units."""
+    """A point by name, times an exact factor (-1 to subtract). The factor also bridges units."""
 
     point: str
     factor: Fraction = Fraction(1)

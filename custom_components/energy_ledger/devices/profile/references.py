@@ -22,7 +22,7 @@ _FAMILIES: Final = {
 
 
 def parse_reference(node: Node) -> SunSpecReference:
-    """Read a reference; the first of several models that the device has is used.
+    """Read a reference; of several models, the one that comes first in the device's map is used.
 
     `10x`, `11x`, `20x` and `21x` stand for the inverter and meter families; `|` separates alternatives; `@2`
     is the second model of that kind; `[StDisCha]` or `[MPPT*]` selects modules by name, `[#1]` by number.

@@ -127,9 +127,10 @@ class _Builder:
         if isinstance(raw, yaml.SequenceNode):
             items = [self.build(item, f"{key}[{n}]", depth + 1) for n, item in enumerate(raw.value, 1)]
             return Node(items, self._file, line, key)
-        assert isinstance(raw, yaml.ScalarNode)  # the third and last kind of YAML node
-        text = "" if raw.tag == "tag:yaml.org,2002:null" and raw.value in ("~", "null") else str(raw.value)
-        return Node(text, self._file, line, key, quoted=raw.style in ("'", '"', "|", ">"))
+        text = str(raw.value)
+        if raw.tag == "tag:yaml.org,2002:null" and text in ("~", "null"):
+            text = ""
+        return Node(text, self._file, line, key, quoted=getattr(raw, "style", None) in ("'", '"', "|", ">"))
 
     def _mapping(self, raw: yaml.MappingNode, key: str, depth: int) -> dict[str, Node]:
         result: dict[str, Node] = {}
