@@ -1,0 +1,1 @@
+"""Everything that is signed: record kinds, envelopes, blocks, and their canonical bytes."""

@@ -1,0 +1,62 @@
+"""Proof of work: compact targets, the work of a block, and the difficulty rule.
+
+The rule is ASERT (aserti3-2d, as Bitcoin Cash has used it since November 2020), in integers: the target
+follows how far the chain is ahead of or behind its schedule, so that a burst of hash power does not leave a
+hard chain behind.
+"""
+
+from ledger_core.community import Parameters
+
+MAX_HASH = 2**256 - 1
+RADIX_BITS = 16
+RADIX = 1 << RADIX_BITS
+
+
+def expand_target(compact: int) -> int | None:
+    """Return the target in a compact number (as Bitcoin's nBits); None unless it is positive and shortest."""
+    exponent, mantissa = compact >> 24, compact & 0xFFFFFF
+    target = mantissa << 8 * (exponent - 3) if exponent >= 3 else mantissa >> 8 * (3 - exponent)
+    if not 0 < target <= MAX_HASH or compact_target(target) != compact:
+        return None
+    return target
+
+
+def compact_target(target: int) -> int:
+    """Return the compact number of the largest representable target at or below the given one."""
+    size = (target.bit_length() + 7) // 8
+    mantissa = target >> 8 * (size - 3) if size > 3 else target << 8 * (3 - size)
+    if mantissa & 0x800000:
+        mantissa >>= 8
+        size += 1
+    return size << 24 | mantissa
+
+
+def easiest_target(parameters: Parameters) -> int:
+    """Return the compact target of the community's floor of difficulty."""
+    return compact_target(MAX_HASH >> parameters.min_difficulty_bits)
+
+
+def work_of(target: int) -> int:
+    """Return the hashes that a block at a target takes on average."""
+    return (MAX_HASH + 1) // (target + 1)
+
+
+def next_target(parameters: Parameters, genesis_time: int, parent_height: int, parent_time: int) -> int:
+    """Return the compact target of the block after a parent.
+
+    The genesis is the anchor: at its easiest target, on schedule.
+    """
+    drift = parent_time - genesis_time - parameters.block_spacing_s * parent_height
+    exponent = drift * RADIX // parameters.difficulty_half_life_s
+    easiest = MAX_HASH >> parameters.min_difficulty_bits
+    shifts = exponent >> RADIX_BITS
+    if shifts >= 0:
+        return compact_target(easiest)
+    if shifts < -256:
+        return compact_target(1)
+    fraction = exponent - (shifts << RADIX_BITS)
+    factor = RADIX + (
+        (195_766_423_245_049 * fraction + 971_821_376 * fraction**2 + 5127 * fraction**3 + 2**47) >> 48
+    )
+    target = easiest * factor >> RADIX_BITS - shifts
+    return compact_target(min(max(target, 1), easiest))

@@ -1,0 +1,104 @@
+"""Tables of the state, and the journal that can undo every change."""
+
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+class Table[K, V](dict[K, V]):
+    """A mapping whose changes go through a `Journal`; its hash does not depend on the order of insertion."""
+
+    __slots__ = ("_decoder", "_digest", "_key_decoder", "_row_decoder", "hashed", "name", "number")
+
+    def __init__(self, number: int, name: str, key_type: Any, row_type: Any, *, hashed: bool = True) -> None:
+        super().__init__()
+        self.number = number
+        self.name = name
+        self.hashed = hashed
+        """False for an index that can be rebuilt from other tables."""
+        self._digest: bytes | None = None
+        self._decoder = msgspec.msgpack.Decoder(list[tuple[key_type, row_type]])
+        self._key_decoder = msgspec.msgpack.Decoder(key_type)
+        self._row_decoder = msgspec.msgpack.Decoder(row_type | None)
+
+    def touch(self) -> None:
+        """Forget the cached digest after a change."""
+        self._digest = None
+
+    def sorted_items(self) -> list[tuple[K, V]]:
+        """Return the rows in the order of their keys."""
+        return sorted(self.items(), key=_first)
+
+    def encode(self) -> bytes:
+        """Return the table's canonical bytes."""
+        return _encoder.encode(self.sorted_items())
+
+    def digest(self) -> bytes:
+        """Return the SHA-256 of the canonical bytes."""
+        if self._digest is None:
+            self._digest = sha256(self.encode()).digest()
+        return self._digest
+
+    def load(self, data: bytes) -> None:
+        """Replace all rows by those in canonical bytes."""
+        rows = self._decoder.decode(data)
+        self.clear()
+        self.update(rows)
+        self._digest = None
+
+    def decode_change(self, key: msgspec.Raw, row: msgspec.Raw) -> tuple[K, V | None]:
+        """Return a key and the row that stood there from undo data."""
+        return self._key_decoder.decode(key), self._row_decoder.decode(row)
+
+
+def _first(item: tuple[Any, Any]) -> Any:
+    return item[0]
+
+
+type Change = tuple[Table[Any, Any], Any, Any]
+"""A table, a key, and the row that stood there before (None: none)."""
+
+
+class Journal:
+    """The changes of one block, newest last."""
+
+    __slots__ = ("changes",)
+
+    def __init__(self) -> None:
+        self.changes: list[Change] = []
+
+    def put[K, V](self, table: Table[K, V], key: K, row: V) -> None:
+        """Set a row."""
+        self.changes.append((table, key, table.get(key)))
+        table[key] = row
+        table._digest = None  # noqa: SLF001
+
+    def drop[K, V](self, table: Table[K, V], key: K) -> V:
+        """Remove a row that is there."""
+        row = table.pop(key)
+        self.changes.append((table, key, row))
+        table._digest = None  # noqa: SLF001
+        return row
+
+    def revert(self) -> None:
+        """Undo every change, newest first."""
+        self.revert_to(0)
+
+    def revert_to(self, count: int) -> None:
+        """Undo the newest changes until `count` are left."""
+        revert(self.changes[count:])
+        del self.changes[count:]
+
+
+def revert(changes: Sequence[Change]) -> None:
+    """Undo changes given oldest first."""
+    for table, key, row in reversed(changes):
+        if row is None:
+            table.pop(key, None)
+        else:
+            table[key] = row
+        table.touch()
