@@ -1,0 +1,1 @@
+"""How requests reach a device: one protocol, several kinds of link."""
