@@ -1,0 +1,93 @@
+"""Lifetime energy counters that only ever grow, whatever the device's own register does; pure.
+
+A device's counter may start again from 0 (service, exchange), roll over at the end of its register, read 0
+for a moment while the device boots, or show one wild value. The total follows the energy, not the register.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final
+
+# Energy that may be counted beyond what the rated power explains: registers are updated in steps.
+_SLACK_WH: Final = 1000
+# Power assumed for a device that does not say its own; above any home connection.
+_UNKNOWN_RATING_W: Final = 100_000
+# A backward step this small is the device's own rounding, not a reset.
+_JITTER_WH: Final = 100
+# So many readings in a row must confirm an unexplained jump before it becomes the new base.
+_CONFIRMATIONS: Final = 3
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CounterState:
+    """All that must be kept over a restart: total and register in Wh, Unix time of the last reading."""
+
+    total_wh: int
+    raw_wh: int
+    at: float
+
+
+class LifetimeCounter:
+    """Follows one register. `modulus_wh` is where it rolls over, None when that is not known."""
+
+    def __init__(self, *, modulus_wh: int | None = None, state: CounterState | None = None) -> None:
+        """Start afresh (the first reading becomes the total), or go on from a kept state."""
+        self.modulus_wh = modulus_wh
+        self.state = state
+        self._high: CounterState | None = None  # the reading before a drop, should it come back
+        self._odd_wh: int | None = None
+        self._odd_count = 0
+
+    def update(self, raw_wh: int, now: float, rated_w: int | None = None) -> int:
+        """Take in a reading (Wh, at Unix time `now`) and return the total in Wh.
+
+        `rated_w` bounds what can have been counted since the last reading.
+        """
+        last = self.state
+        if last is None:
+            self.state = CounterState(raw_wh, raw_wh, now)
+            return raw_wh
+        gained = self._gain(last, raw_wh, now, rated_w or _UNKNOWN_RATING_W)
+        if gained is not None:
+            self.state = CounterState(last.total_wh + gained, raw_wh, now)
+            self._odd_wh, self._odd_count = None, 0
+        return self.state.total_wh if self.state is not None else raw_wh
+
+    def _gain(self, last: CounterState, raw_wh: int, now: float, rated_w: int) -> int | None:
+        """Wh since the last reading; None to leave the total and the base as they are."""
+        most = _plausible_wh(rated_w, now - last.at)
+        step = raw_wh - last.raw_wh
+        if 0 <= step <= most:
+            return step
+        if step > 0:
+            return self._jump(last, raw_wh, now, rated_w)
+        if -step <= _JITTER_WH and raw_wh > _JITTER_WH:
+            return None
+        if self.modulus_wh is not None and step + self.modulus_wh <= most:
+            return step + self.modulus_wh
+        if self._high is None:
+            self._high = last
+        return raw_wh if raw_wh <= most else 0
+
+    def _jump(self, last: CounterState, raw_wh: int, now: float, rated_w: int) -> int | None:
+        """An upward step that the rated power can't explain."""
+        high = self._high
+        if high is not None:
+            back = raw_wh - high.raw_wh
+            counted = last.total_wh - high.total_wh
+            if 0 <= back <= _plausible_wh(rated_w, now - high.at):
+                self._high = None
+                return max(back - counted, 0)
+        near = self._odd_wh is not None and abs(raw_wh - self._odd_wh) <= _SLACK_WH
+        self._odd_count = self._odd_count + 1 if near else 1
+        self._odd_wh = raw_wh
+        if self._odd_count < _CONFIRMATIONS:
+            return None
+        self._high = None
+        return 0  # a new base: what the register did in between is not energy
+
+
+def _plausible_wh(rated_w: int, seconds: float) -> int:
+    """The most that a device of that rating can have counted in that time, with a margin of two."""
+    return _SLACK_WH + int(2 * rated_w * max(seconds, 0.0) / 3600)
