@@ -21,10 +21,10 @@ def summary(name: str) -> str:
     return (ast.get_docstring(tree) or "").partition("\n")[0]
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str]) -> None:
     """Become the benchmark that the arguments name; without arguments, list them all.
 
-    Returns the exit code where it does not become one: 0, or 2 for a name that is none.
+    Exits with code 2 for a name that is none.
     """
     known = names()
     if not arguments:
@@ -33,13 +33,13 @@ def main(arguments: list[str]) -> int:
             print(f"{name:<{width}}  {summary(name)}".rstrip())
         if not known:
             print("there are no benchmarks yet", file=sys.stderr)
-        return 0
+        return
     name, *rest = arguments
     if name not in known:
         print(f"bench: no benchmark named {name!r}; there are: {', '.join(known) or 'none'}", file=sys.stderr)
-        return 2
+        sys.exit(2)
     os.execv(sys.executable, [sys.executable, "-m", f"benchmarks.{name}", *rest])
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])
