@@ -107,7 +107,18 @@ class Device:
         self._slow_at = 0.0
         self._counters = {field: LifetimeCounter(state=state) for field, state in (counters or {}).items()}
         self._lock = asyncio.Lock()
+        self._listeners: list[Callable[[Readings], None]] = []
         self.readings = Readings({})
+
+    def listen(self, listener: Callable[[Readings], None]) -> Callable[[], None]:
+        """Call `listener` with the readings after every poll; the returned function ends that."""
+        self._listeners.append(listener)
+
+        def remove() -> None:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+
+        return remove
 
     def _new_reader(self) -> BlockReader:
         link = self.profile.link
@@ -345,6 +356,8 @@ class Device:
         for field in COUNTER_FIELDS & fields.keys():
             fields[field] = self._counted(profile, field, fields[field], raw.number(Field.RATED_W))
         self.readings = Readings(fields)
+        for listener in tuple(self._listeners):
+            listener(self.readings)
         return self.readings
 
     def _counted(self, profile: Profile, field: Field, reading: Reading, rated_w: int | None) -> Reading:

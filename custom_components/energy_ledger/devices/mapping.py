@@ -109,7 +109,8 @@ class Mapper:
 def _bound(profile: Profile, missing: frozenset[str], layouts: Mapping[str | None, Layout]) -> BoundProfile:
     points = tuple(point for point in profile.points.values() if isinstance(point, RegisterPoint))
     identity: list[IdentityCheck] = []
-    for number, check in enumerate(profile.identity, 1):
+    # Without checks of its own, a device is known by what it was detected by.
+    for number, check in enumerate(profile.identity or profile.detect, 1):
         bound = bind_check(check, layouts.get(check.point.companion))
         if bound is None or not isinstance(bound.point, RegisterPoint):
             continue
