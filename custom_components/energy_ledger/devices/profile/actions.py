@@ -46,8 +46,8 @@ class MissingValueError(LookupError):
 class Amount:
     """A number to write, in the setting's unit: a literal, or `source * factor / per + offset`, clamped.
 
-    `source` is a placeholder (`PLACEHOLDERS`) or the name of a point; `per`, `minimum` and `maximum` may name
-    points too. No other arithmetic exists, so a profile can't run code. `default` stands in when the source
+    `source` is a placeholder (`PLACEHOLDERS`) or the name of a point; `per`, `offset`, `minimum` and `maximum`
+    may name points too. No other arithmetic exists, so a profile can't run code. `default` stands in when the source
     has no value.
     """
 
@@ -55,7 +55,7 @@ class Amount:
     source: str | None = None
     factor: Fraction = Fraction(1)
     per: str | None = None
-    offset: Fraction = Fraction(0)
+    offset: Fraction | str = Fraction(0)
     minimum: Fraction | str | None = None
     maximum: Fraction | str | None = None
     default: Fraction | None = None
@@ -63,7 +63,7 @@ class Amount:
 
     def needs(self) -> frozenset[str]:
         """Names (placeholders and points) whose values `evaluate` uses."""
-        names = (self.source, self.per, self.minimum, self.maximum)
+        names = (self.source, self.per, self.offset, self.minimum, self.maximum)
         return frozenset(name for name in names if isinstance(name, str))
 
     def evaluate(self, values: Mapping[str, Fraction]) -> Fraction:
@@ -80,7 +80,7 @@ class Amount:
             if not divisor:
                 raise MissingValueError(f"{self.per} is 0, so no share of it can be computed")
             amount /= divisor
-        amount += self.offset
+        amount += _bound(values, self.offset)
         if self.minimum is not None:
             amount = max(amount, _bound(values, self.minimum))
         if self.maximum is not None:

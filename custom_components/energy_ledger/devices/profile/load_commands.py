@@ -209,7 +209,7 @@ def _amount(keys: Keys, context: _Context, setting: RegisterPoint | SunSpecPoint
         source=source,
         factor=keys.number("factor", Fraction(1)) * (-1 if match[1] else 1),
         per=_point_name(keys, "per", context),
-        offset=keys.number("offset", Fraction(0)),
+        offset=_bound(keys, "offset", context) or Fraction(0),
         minimum=_bound(keys, "min", context),
         maximum=_bound(keys, "max", context),
         default=_literal(default, setting) if default is not None else None,

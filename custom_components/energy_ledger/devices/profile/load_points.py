@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from .model import Value
     from .tree import Node
 
-_COMMON: Final = ("role", "unit", "positive", "valid", "poll", "companion", "optional", "note")
+_COMMON: Final = ("role", "unit", "positive", "valid", "poll", "companion", "optional", "also", "note")
 _REGISTER: Final = (
     *("fc", "addr", "type", "word_order", "scale", "offset", "scale_addr", "nan", "high_word", "mask"),
     *("values", "bits"),
@@ -164,6 +164,7 @@ def _common(name: str, keys: Keys, defaults: Defaults, *, poll: PollGroup = Poll
         "poll": keys.choice("poll", PollGroup, poll),
         "companion": companion,
         "optional": keys.boolean("optional"),
+        "also": keys.texts("also"),
         "note": keys.text("note"),
     }
 

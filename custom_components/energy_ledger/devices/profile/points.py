@@ -40,7 +40,8 @@ class Point:
     `role` is the typed reading that it feeds (None: a diagnostic value or a part of a derived point).
     `positive` is the direction of the device's raw sign. A decoded number outside `valid` is discarded as
     not a number. `companion` names another unit id of the same link that holds the point.
-    `optional` marks a point that some devices of the family lack: its absence is no fault.
+    `optional` marks a point that some devices of the family lack: its absence is no fault. `also` are other
+    names for it, as the vendor's documents and register dumps use them.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Point:
     poll: PollGroup = PollGroup.FAST
     companion: str | None = None
     optional: bool = False
+    also: tuple[str, ...] = ()
     note: str = ""
 
 

@@ -123,6 +123,7 @@ def _bind_point(work: _Work, point: RegisterPoint | SunSpecPoint) -> None:
             valid=point.valid,
             poll=point.poll,
             optional=point.optional,
+            also=point.also,
             note=point.note,
             operation=Operation.SUM,
             operands=tuple(Operand(point=name) for name in names),
@@ -207,6 +208,7 @@ def _dressed(register: RegisterPoint, point: SunSpecPoint) -> RegisterPoint:
         poll=point.poll,
         companion=point.companion,
         optional=point.optional,
+        also=point.also,
         note=point.note,
     )
 
