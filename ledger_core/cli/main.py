@@ -1,0 +1,95 @@
+"""The program: runs one command, and ends every failure with one line and an exit code.
+
+Exit codes: 0 done, 1 failed, 2 the command line was wrong, 130 interrupted, 141 nobody read the output.
+"""
+
+import argparse
+import io
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Final
+
+from ledger_core.cli import community_commands, keys_commands, record_commands
+from ledger_core.cli.frame import PROGRAM, Program, UsageError
+from ledger_core.cli.output import as_json, one_line
+from ledger_core.errors import LedgerError
+
+FAILED: Final = 1
+WRONG_USAGE: Final = 2
+INTERRUPTED: Final = 128 + 2
+NOT_READ: Final = 128 + 13
+
+GROUPS: Final = (
+    keys_commands.register,
+    community_commands.register,
+    record_commands.register,
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that can't show a character must not stop the command.
+            stream.reconfigure(errors="backslashreplace")
+    arguments = argparse.Namespace(debug=False, json=False)
+    try:
+        code = _run(argv, arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes once more at its end, and would complain there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return NOT_READ
+    return code
+
+
+def _run(argv: Sequence[str] | None, arguments: argparse.Namespace) -> int:
+    try:
+        Program("Homes in one neighbourhood trade energy and share one ledger.").with_groups(
+            *GROUPS
+        ).parser.parse_args(argv, arguments)
+        arguments.handler(arguments)
+    except SystemExit as done:
+        # --help and --version
+        return done.code if isinstance(done.code, int) else 0
+    except UsageError as error:
+        return _fail(arguments, WRONG_USAGE, "usage", str(error))
+    except LedgerError as error:
+        return _fail(arguments, FAILED, error.code, error.message, error)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        return _fail(arguments, FAILED, "os_error", _os_message(error))
+    except KeyboardInterrupt:
+        return _fail(arguments, INTERRUPTED, "interrupted", "interrupted")
+    except Exception as error:  # noqa: BLE001 - the last resort: a user gets a line, not a traceback
+        return _fail(
+            arguments,
+            FAILED,
+            "internal_error",
+            f"a mistake in the program, please report it: {type(error).__name__}: {error}",
+        )
+    return 0
+
+
+def _fail(
+    arguments: argparse.Namespace, exit_code: int, code: str, message: str, error: LedgerError | None = None
+) -> int:
+    if arguments.debug:
+        traceback.print_exc()
+    if arguments.json:
+        details = error.details if error is not None else {}
+        line = as_json({"code": code, "message": message, "details": details})
+    else:
+        line = f"{PROGRAM}: error: {one_line(message)}"
+    print(line, file=sys.stderr)
+    return exit_code
+
+
+def _os_message(error: OSError) -> str:
+    reason = (error.strerror or str(error)).lower()
+    if isinstance(error, FileExistsError):
+        reason = "exists already (--force replaces it)"
+    return f"{error.filename}: {reason}" if error.filename is not None else reason
