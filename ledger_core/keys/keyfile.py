@@ -24,8 +24,8 @@ from nacl.utils import random
 from ledger_core.errors import LedgerError
 from ledger_core.keys.address import address, parse_address, parse_seed_text, seed_text
 from ledger_core.keys.bech32 import AddressError
-from ledger_core.keys.private_file import write_private
 from ledger_core.keys.signing import SEED_LENGTH, SoftwareSigner
+from ledger_core.keys.whole_file import write_whole_file
 
 FORMAT: Final = "energy-ledger-key"
 VERSION: Final = 1
@@ -175,11 +175,11 @@ def save_key(
         fields["sealed"] = _seal(path, signer.export_seed(), passphrase, cost)
     fields["checksum"] = _checksum(fields)
     try:
-        write_private(path, (json.dumps(fields, indent=2) + "\n").encode(), force=force)
+        write_whole_file(path, (json.dumps(fields, indent=2) + "\n").encode(), force=force, private=True)
     except FileExistsError:
         raise KeyFileError(
             "key_file_exists",
-            f"{path} exists already: choose another name, or replace it by force",
+            f"{path} exists already: choose another name, or replace it (--force)",
             path=str(path),
         ) from None
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Writing a file that only its owner may read: whole or not at all, and never over another by accident."""
+"""Writing a file whole or not at all, and never over another by accident."""
 
 import contextlib
 import errno
@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Final
 
 _PRIVATE: Final = 0o600
+_PUBLIC: Final = 0o666
 # File systems without hard links (FAT, some network shares) answer one of these.
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 
-def write_private(path: Path, content: bytes, *, force: bool) -> None:
-    """Write ``content`` to ``path`` with mode 0600; it is on disk when the call returns.
+def write_whole_file(path: Path, content: bytes, *, force: bool, private: bool = False) -> None:
+    """Write ``content`` to ``path``; it is on disk when the call returns.
+
+    A private file has mode 0600, any other what the umask leaves of 0666.
 
     The content goes to a new file beside it first, so that a crash leaves the old file or the new one.
     Raises FileExistsError if ``path`` exists and ``force`` is false, and OSError as the system gives it.
@@ -21,11 +24,14 @@ def write_private(path: Path, content: bytes, *, force: bool) -> None:
     if not force and os.path.lexists(path):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
     beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _PRIVATE)
+    descriptor = os.open(
+        beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _PRIVATE if private else _PUBLIC
+    )
     try:
         with os.fdopen(descriptor, "wb") as file:
-            # A umask can only take bits away: say the mode once more.
-            os.fchmod(file.fileno(), _PRIVATE)
+            if private:
+                # The umask may have taken bits away.
+                os.fchmod(file.fileno(), _PRIVATE)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
