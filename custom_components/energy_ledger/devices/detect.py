@@ -1,4 +1,4 @@
-"""Find out what answers on a link: profile, unit id, serial number. For `script/probe` and the set-up form."""
+"""Find out what answers on a link: profile, unit id, serial number. For `script/probe` and set-up forms."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _KINDS: Final = {
     Transport.RTU_OVER_TCP: LinkKind.RTU_OVER_TCP,
     Transport.UDP: LinkKind.UDP,
     Transport.RTU_OVER_UDP: LinkKind.RTU_OVER_UDP,
-    Transport.RTU: LinkKind.SERIAL,
+    Transport.SERIAL: LinkKind.SERIAL,
 }
 _NAMEPLATE: Final = {
     Role.MANUFACTURER: Field.MANUFACTURER,
@@ -111,7 +111,7 @@ class _Asker:
         return known
 
     async def write(self, function: int, address: int, values: Sequence[int]) -> None:
-        raise SettingsError(f"detection never writes (function {function} at {address})")
+        raise SettingsError(f"detection never writes (function {function} at {address}: {list(values)})")
 
     async def layout(self, where: SunSpecMap) -> Layout | None:
         """The SunSpec map, if there is one."""
