@@ -10,7 +10,7 @@ from ledger_core.records.block import Block
 
 
 class RecentBlock(Struct, frozen=True, gc=False):
-    """A block above the last final one, as the store knows it; header, signature and body are fetched apart."""
+    """A block above the last final one, as the store knows it; its body is fetched apart."""
 
     hash: bytes
     header: bytes
@@ -83,7 +83,7 @@ class ChainStore(Protocol):
         ...
 
     def block(self, block_hash: bytes) -> Block | None:
-        """Return a recent block by its hash, or a block of the archive by its hash where its height is known."""
+        """Return a block above the last final one (or that one) by its hash."""
         ...
 
     def block_at(self, height: int) -> Block | None:

@@ -1,0 +1,52 @@
+"""Signatures that were verified already: what came as a record is not verified again in its block."""
+
+from collections.abc import Callable
+from hashlib import blake2b
+
+from ledger_core.rules.finality import SignatureCheck
+
+DEFAULT_ENTRIES = 50_000
+"""About 5 MB: a day of a street's records."""
+
+
+class SignatureCache:
+    """A bounded memory of valid signatures, oldest forgotten first.
+
+    Entries are a salted digest of key, message and signature together, so that nobody outside can aim at
+    one. The salt comes from outside: nothing here draws random numbers.
+    """
+
+    __slots__ = ("_entries", "_key_of", "capacity")
+
+    def __init__(self, salt: bytes, capacity: int = DEFAULT_ENTRIES) -> None:
+        if len(salt) < 16:
+            raise ValueError("the salt needs at least 16 bytes")
+        self.capacity = capacity
+        self._entries: dict[bytes, None] = {}
+        self._key_of: Callable[[SignatureCheck], bytes] = _keyed(salt)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, check: SignatureCheck) -> bool:
+        return self._key_of(check) in self._entries
+
+    def add(self, check: SignatureCheck) -> None:
+        """Remember a signature that is valid."""
+        entries = self._entries
+        entries[self._key_of(check)] = None
+        if len(entries) > self.capacity:
+            del entries[next(iter(entries))]
+
+
+def _keyed(salt: bytes) -> Callable[[SignatureCheck], bytes]:
+    base = blake2b(key=salt, digest_size=16)
+
+    def key_of(check: SignatureCheck) -> bytes:
+        key, message, signature = check
+        # Key and signature have fixed lengths: no two checks share their joined bytes.
+        digest = base.copy()
+        digest.update(key + signature + message)
+        return digest.digest()
+
+    return key_of
