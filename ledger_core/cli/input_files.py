@@ -29,13 +29,14 @@ def read_source(source: str) -> tuple[bytes, str]:
 
     The argument is `-` (standard input), the name of a file, or the bytes as hexadecimal or base64; a file
     or standard input may also hold them as hexadecimal or base64.  Raises LedgerError `input_unknown`,
-    `input_too_large`, or OSError.
+    `input_empty`, `input_too_large`, or OSError.
     """
     if source == "-":
-        return _decoded(_bounded(sys.stdin.buffer.read(MAX_BYTES + 1), "standard input")), "standard input"
+        content = _bounded(sys.stdin.buffer.read(MAX_BYTES + 1), "standard input")
+        return _decoded(content, "standard input"), "standard input"
     path = Path(source)
     if path.exists():
-        return _decoded(read_bounded(path)), source
+        return _decoded(read_bounded(path), source), source
     data = text_to_bytes(source.encode(errors="replace"))
     if data is None:
         shown = source if len(source) <= 40 else source[:40] + "..."
@@ -72,7 +73,9 @@ def text_to_bytes(text: bytes) -> bytes | None:
         return None
 
 
-def _decoded(content: bytes) -> bytes:
+def _decoded(content: bytes, place: str) -> bytes:
+    if not content:
+        raise LedgerError("input_empty", f"{place} holds nothing", place=place)
     data = text_to_bytes(content)
     return content if data is None else data
 

@@ -9,6 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from ledger_core.cli import community_commands, keys_commands, record_commands
@@ -30,36 +31,30 @@ GROUPS: Final = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # A terminal that can't show a character must not stop the command.
-            stream.reconfigure(errors="backslashreplace")
-    arguments = argparse.Namespace(debug=False, json=False)
-    try:
-        code = _run(argv, arguments)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Python flushes once more at its end, and would complain there.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return NOT_READ
-    return code
+    _prepare_streams()
+    exit_code = _run(argv, argparse.Namespace(debug=False, json=False))
+    _settle_output()
+    return exit_code
 
 
 def _run(argv: Sequence[str] | None, arguments: argparse.Namespace) -> int:
     try:
-        Program("Homes in one neighbourhood trade energy and share one ledger.").with_groups(
-            *GROUPS
-        ).parser.parse_args(argv, arguments)
-        arguments.handler(arguments)
-    except SystemExit as done:
-        # --help and --version
-        return done.code if isinstance(done.code, int) else 0
+        try:
+            Program("Homes in one neighbourhood trade energy and share one ledger.").with_groups(
+                *GROUPS
+            ).parser.parse_args(argv, arguments)
+            arguments.handler(arguments)
+        except SystemExit:
+            # After --help and --version; a wrong command line is a UsageError.
+            pass
+        # What can't be written must fail here, not after the exit code is given.
+        sys.stdout.flush()
     except UsageError as error:
         return _fail(arguments, WRONG_USAGE, "usage", str(error))
     except LedgerError as error:
         return _fail(arguments, FAILED, error.code, error.message, error)
     except BrokenPipeError:
-        raise
+        return NOT_READ
     except OSError as error:
         return _fail(arguments, FAILED, "os_error", _os_message(error))
     except KeyboardInterrupt:
@@ -86,6 +81,27 @@ def _fail(
         line = f"{PROGRAM}: error: {one_line(message)}"
     print(line, file=sys.stderr)
     return exit_code
+
+
+def _prepare_streams() -> None:
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        # Closed by the caller: nothing to read, and nobody to write to.
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - open to the program's end
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that can't show a character must not stop the command.
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _settle_output() -> None:
+    """Throw away what could not be written: Python tries again at its end, and would complain there."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def _os_message(error: OSError) -> str:

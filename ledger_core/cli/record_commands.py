@@ -10,6 +10,10 @@ from ledger_core.cli.output import as_json
 from ledger_core.cli.record_view import view_record
 from ledger_core.errors import RecordError
 from ledger_core.records.codec import Record, decode_envelope, open_envelope, record_prefix, verify_envelope
+from ledger_core.rules import registry
+
+# Importing the rules makes the record kinds known that they bring along.
+_ = registry
 
 
 def register(program: Program) -> None:

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from ledger_core.cli.frame import Program, UsageError, add_force
 from ledger_core.errors import LedgerError
 
 COMMAND = [sys.executable, "-m", "ledger_core.cli"]
+# As users run it: what is printed waits in a buffer.
+BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 
 
 def child(*arguments: str | Path, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
@@ -28,6 +31,7 @@ def child(*arguments: str | Path, given: bytes = b"") -> subprocess.CompletedPro
         timeout=60,
         check=False,
         start_new_session=True,
+        env=BUFFERED,
     )
 
 
@@ -98,19 +102,63 @@ def test_debug_shows_where_a_failure_came_from(tmp_path: Path) -> None:
     assert done.stderr.splitlines()[-1].startswith(b"energy-ledger: error: there is no key file")
 
 
-def test_an_output_that_nobody_reads_ends_quietly() -> None:
-    reading, writing = os.pipe()
-    os.close(reading)
-    with os.fdopen(writing, "wb") as closed:
+def with_output_to(place: Path | int, *arguments: str, **environment: str) -> tuple[int, bytes]:
+    """Run the real command with its output going to a file or descriptor; gives exit code and errors."""
+    with open(place, "wb") as output_file:  # noqa: PTH123 - also a descriptor
         done = subprocess.run(
-            [*COMMAND, "community", "template"],
-            stdout=closed,
+            [*COMMAND, *arguments],
+            stdout=output_file,
             stderr=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
             timeout=60,
             check=False,
+            env=BUFFERED | environment,
         )
-    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "unbuffered"),
+    [(["community", "template"], ""), (["community", "template"], "1"), (["--version"], "")],
+)
+def test_an_output_that_nobody_reads_ends_quietly(arguments: list[str], unbuffered: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = with_output_to(writing, *arguments, PYTHONUNBUFFERED=unbuffered)
+    assert ended == (128 + signal.SIGPIPE, b"")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "unbuffered"),
+    [(["community", "template"], ""), (["community", "template"], "1"), (["--version"], "")],
+)
+def test_an_output_on_a_full_disk_is_a_failure(arguments: list[str], unbuffered: str) -> None:
+    ended = with_output_to(Path("/dev/full"), *arguments, PYTHONUNBUFFERED=unbuffered)
+    assert ended == (1, b"energy-ledger: error: no space left on device\n")
+
+
+@pytest.mark.parametrize(
+    ("closed", "code", "errors"),
+    [
+        (
+            "<&-",
+            1,
+            b"energy-ledger: error: standard input holds nothing\n",
+        ),
+        (">&-", 0, b""),
+        ("2>&-", 0, b""),
+    ],
+)
+def test_a_closed_stream_is_an_empty_one(tmp_path: Path, closed: str, code: int, errors: bytes) -> None:
+    arguments = "record decode" if closed == "<&-" else "keys new " + shlex.quote(str(tmp_path / "home.key"))
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"{shlex.join(COMMAND)} {arguments} {closed}"],
+        capture_output=True,
+        timeout=60,
+        check=False,
+        env=BUFFERED,
+    )
+    assert (done.returncode, done.stderr) == (code, errors)
 
 
 def test_an_output_that_breaks_off_ends_quietly(tmp_path: Path) -> None:
@@ -123,7 +171,7 @@ def test_an_output_that_breaks_off_ends_quietly(tmp_path: Path) -> None:
         "sys.exit(main(['g', 'c']))\n"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=BUFFERED
     ) as running:
         assert running.stdout is not None
         assert running.stderr is not None
