@@ -102,28 +102,31 @@ async def discover(unit: Reader, where: SunSpecMap | None = None) -> Layout:
         else:
             answered = True
             if tuple(marker) == MARKER:
-                return Layout(base=base, function=where.function, models=await _models(unit, where, base))
+                models = await walk(unit, where.function, base + len(MARKER))
+                return Layout(base=base, function=where.function, models=models)
     if silence is not None and not answered:
         raise silence
     bases = ", ".join(str(base) for base in where.bases)
     raise NotDetected(f'no SunSpec map: none of the registers {bases} holds "SunS"')
 
 
-async def _models(unit: Reader, where: SunSpecMap, base: int) -> tuple[ModelInstance, ...]:
-    """Walk the headers. A map that ends without an end marker ends where the device refuses to read on."""
+async def walk(unit: Reader, function: Function | int, address: int) -> tuple[ModelInstance, ...]:
+    """Walk the headers from `address` on.
+
+    A map without an end marker ends where the device refuses to read on.
+    """
     models: list[ModelInstance] = []
     counts: dict[int, int] = {}
-    address = base + len(MARKER)
     while len(models) < _MAX_MODELS and address + HEADER_REGISTERS <= _ADDRESSES:
         try:
-            model_id, length = await unit.read(where.function, address, HEADER_REGISTERS)
+            model_id, length = await unit.read(function, address, HEADER_REGISTERS)
         except ExceptionReply:
             break
         if model_id in (END, 0) or address + HEADER_REGISTERS + length > _ADDRESSES:
             break
         counts[model_id] = counts.get(model_id, 0) + 1
         model = ModelInstance(id=model_id, address=address, length=length, instance=counts[model_id])
-        models.append(await _with_modules(unit, where.function, model))
+        models.append(await _with_modules(unit, Function(function), model))
         address = model.end
     return tuple(models)
 
