@@ -81,8 +81,6 @@ class LinkStatistics:
 class _Unsynced:
     """Lengths of replies that may still come from a unit on an RTU framed link."""
 
-    function: int
-    address: int
     counts: set[int]
     tried: bool = False
 
@@ -240,26 +238,26 @@ class Link:
         elif fresh:
             self._postpone()  # accepted and thrown out: pause as if it had not been accepted
         if self.settings.rtu_framed and sent and not isinstance(error, LinkClosed):
-            late = self._unsynced.setdefault(
-                request.unit, _Unsynced(request.function, request.address, set())
-            )
+            late = self._unsynced.setdefault(request.unit, _Unsynced(set()))
             late.counts.add(request.count)
 
     async def _resynchronise(self, client: Client, request: _Request, unsynced: _Unsynced) -> None:
         """Ask a question whose answer no late reply can resemble, and throw away what comes before it.
 
-        A unit answers in order: after this answer nothing older can come. A device that does not
-        answer such a question at all is asked the plain one the next time.
+        A unit answers in order: after this answer nothing older can come. It is asked at the address that
+        is wanted anyway, if possible for fewer registers. A device that does not answer such a question
+        at all is asked the plain one the next time.
         """
         if unsynced.tried or len(unsynced.counts) >= len(_RESYNC_COUNTS) - 1:
             del self._unsynced[request.unit]
             return
         unsynced.tried = True
         taken = unsynced.counts | {request.count}
-        count = next(count for count in _RESYNC_COUNTS if count not in taken)
+        free = [count for count in _RESYNC_COUNTS if count not in taken]
+        count = next((count for count in free if count < request.count), free[0])
         functions = (READ_HOLDING_REGISTERS, READ_INPUT_REGISTERS)
-        function = unsynced.function if unsynced.function in functions else READ_HOLDING_REGISTERS
-        address = min(unsynced.address, 65536 - count)
+        function = request.function if request.function in functions else READ_HOLDING_REGISTERS
+        address = min(request.address, 65536 - count)
         probe = _Request(request.unit, function, address, count, None, request.timeout_s)
         await self._keep_distance()
         with contextlib.suppress(ExceptionReply):
