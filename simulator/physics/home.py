@@ -58,7 +58,7 @@ class Flows:
 
 @dataclass(slots=True)
 class Counters:
-    """Energy since the start in joules; they close as the flows do."""
+    """Energy since the start in joules; the first eight close as the flows do, the rest are AC sides."""
 
     pv_j: int = 0
     charge_j: int = 0
@@ -68,6 +68,9 @@ class Counters:
     import_j: int = 0
     export_j: int = 0
     losses_j: int = 0
+    ac_out_j: int = 0
+    ac_in_j: int = 0
+    fuel_cell_ac_j: int = 0
 
     def add(self, flows: Flows, step_s: int) -> None:
         """Count a step."""
@@ -79,10 +82,20 @@ class Counters:
         self.import_j += flows.import_w * step_s
         self.export_j += flows.export_w * step_s
         self.losses_j += flows.losses_w * step_s
+        self.ac_out_j += flows.ac_out_w * step_s
+        self.ac_in_j += flows.ac_in_w * step_s
+        self.fuel_cell_ac_j += flows.fuel_cell_ac_w * step_s
+
+    def in_joules(self) -> dict[str, int]:
+        """Return every counter in joules, by name without its unit."""
+        return {name: getattr(self, attribute) for name, attribute in _COUNTER_NAMES}
 
     def in_wh(self) -> dict[str, int]:
         """Return every counter in Wh, rounded down, by name without its unit."""
-        return {item.name.removesuffix("_j"): getattr(self, item.name) // 3600 for item in fields(self)}
+        return {name: value // 3600 for name, value in self.in_joules().items()}
+
+
+_COUNTER_NAMES = tuple((item.name.removesuffix("_j"), item.name) for item in fields(Counters))
 
 
 @dataclass(frozen=True, slots=True)

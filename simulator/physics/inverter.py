@@ -51,6 +51,8 @@ def _battery_dc(limits: BusLimits, orders: Orders, spec: InverterSpec) -> int:
     """Return the battery's power in W, here alone as one number: discharge above 0, charge below."""
     order = orders.battery
     ac_need = limits.load_w - limits.fuel_cell_w - order.import_target_w + order.export_target_w
+    if order.output_w is not None or order.absorb_w is not None:
+        ac_need = (order.output_w or 0) - (order.absorb_w or 0)
     if ac_need >= 0:
         wanted = dc_for_ac(ac_need, spec) - limits.pv_w
     else:

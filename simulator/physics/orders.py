@@ -10,6 +10,7 @@ class BatteryOrder:
 
     `min_*` above 0 forces that direction, `max_*` 0 forbids it, None is the battery's own limit.
     `import_target_w` and `export_target_w` replace the aim of an empty grid connection.
+    `output_w` (or `absorb_w`) is the inverter's AC power to hold instead, whatever the household draws.
     `from_grid` allows charging from the grid (a forced charge beyond the sun needs it).
     `to_grid` False keeps a discharge to what the household draws.
     """
@@ -20,6 +21,8 @@ class BatteryOrder:
     max_discharge_w: int | None = None
     import_target_w: int = 0
     export_target_w: int = 0
+    output_w: int | None = None
+    absorb_w: int | None = None
     from_grid: bool = True
     to_grid: bool = True
 
