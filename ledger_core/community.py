@@ -69,7 +69,7 @@ class Parameters(Struct, frozen=True, kw_only=True, array_like=True, gc=False, f
     credit_limit: Annotated[int, Meta(ge=0, le=MAX_AMOUNT)] = 50 * MICRO
     """How far below zero a balance may go in mutual credit, micro-currency."""
     fee: Annotated[int, Meta(ge=0, le=MICRO)] = 0
-    """Paid to the miner by the author of an offer, acceptance, or transfer, micro-currency."""
+    """Paid to the miner by the author of an offer, acceptance, or transfer but an issue, micro-currency."""
     termination_permille: Annotated[int, Meta(ge=0, le=1000)] = 1000
     """Part of the remaining amount that an early end costs whoever ends a trade alone."""
     asset_approval: AssetApproval = AssetApproval.OWNER

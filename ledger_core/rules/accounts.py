@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from ledger_core.community import MoneyMode
 from ledger_core.errors import RuleError
+from ledger_core.records.body import Body
 from ledger_core.records.codec import Record
 from ledger_core.records.money import Transfer, TransferKind
 from ledger_core.records.types import Role
@@ -82,9 +83,14 @@ def count_energy(ctx: Context, seller: bytes, buyer: bytes, carrier: str, watt_h
     ctx.put(energy, (buyer, carrier), EnergyRow(row.sold_wh, row.bought_wh + watt_hours))
 
 
-def charge_fee(ctx: Context, payer: bytes) -> int:
-    """Take the community's fee from a record's author; returns it for the block's miner."""
-    fee = ctx.parameters.fee
+def charge_fee(ctx: Context, body: Body) -> int:
+    """Take the community's fee from a record's author; returns it for the block's miner.
+
+    Issuing is free: before it there is no prepaid money to pay with.
+    """
+    fee, payer = ctx.parameters.fee, body.author
+    if isinstance(body, Transfer) and body.kind is TransferKind.ISSUE:
+        return 0
     if fee:
         require_spendable(ctx, payer, fee)
         row = account(ctx, payer)
