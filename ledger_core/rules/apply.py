@@ -60,7 +60,7 @@ def apply_block(state: State, prepared: PreparedBlock, now: int) -> Applied:
     _verify(state, prepared)
     journal = Journal()
     ctx = Context(state, journal, header.height, header.time)
-    forgotten = state.seen.forget_before(header.time - state.parameters.record_max_age_s)
+    forgotten = state.seen.forget_before(ctx.time - state.parameters.record_max_age_s)
     added: list[int] = []
     try:
         deadlines.handle_deadlines(ctx, HANDLERS)
@@ -110,7 +110,7 @@ def apply_record(ctx: Context, record: Record, added: list[int]) -> int:
         raise RuleError("record_duplicate", "the record is in the chain already", record=record.id)
     body = record.body
     kind = type(body)
-    fee = charge_fee(ctx, body.author) if kind in FEE_KINDS else 0
+    fee = charge_fee(ctx, body) if kind in FEE_KINDS else 0
     RULES[kind](ctx, record)
     state.seen.add(record.id, body.created)
     added.append(body.created)
@@ -149,12 +149,12 @@ def _finish(ctx: Context, prepared: PreparedBlock, miner: bytes, fees: int, *, c
             tip,
             height=ctx.height,
             hash=prepared.hash,
-            times=next_times(tip.times, ctx.time),
+            times=next_times(tip.times, prepared.header.time),
             sequence=tip.sequence + ctx.sequence,
         ),
     )
     if checkpoint:
-        add_checkpoint(ctx, prepared.hash)
+        add_checkpoint(ctx, prepared.hash, prepared.header.time)
 
 
 def try_record(state: State, record: Record, time: int) -> list[Event]:

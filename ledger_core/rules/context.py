@@ -25,8 +25,10 @@ class Context:
         self.put = journal.put
         self.drop = journal.drop
         self.height = height
-        self.time = time
-        """The block's time, UTC seconds: the only `now` that rules about records know."""
+        self.time = max(time, state.tip.deadline)
+        """The only `now` that rules about records know, UTC seconds: the block's time, or the highest of the
+        blocks before it. A block may be older than its parent; what was forgotten, closed or settled by then
+        must not come back."""
         self.sequence = 0
         self.events: list[Event] = []
 

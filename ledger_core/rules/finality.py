@@ -167,9 +167,9 @@ def _finalise(ctx: Context, height: int) -> None:
     ctx.events.append(CheckpointFinal(height, state.checkpoints[height].hash))
 
 
-def add_checkpoint(ctx: Context, block_hash: bytes) -> None:
-    """Remember a checkpoint's hash and time, for the votes to come."""
-    ctx.put(ctx.state.checkpoints, ctx.height, CheckpointRow(block_hash, ctx.time, False))
+def add_checkpoint(ctx: Context, block_hash: bytes, time: int) -> None:
+    """Remember a checkpoint's hash and its block's time, for the votes to come."""
+    ctx.put(ctx.state.checkpoints, ctx.height, CheckpointRow(block_hash, time, False))
 
 
 def conflict(first: Vote, second: Vote) -> str | None:
