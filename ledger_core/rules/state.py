@@ -1,6 +1,7 @@
 """The state of a community after a block: tables, remembered ids, and its hash."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
@@ -48,6 +49,36 @@ _undo_decoder = msgspec.msgpack.Decoder(_UndoWire)
 _snapshot_decoder = msgspec.msgpack.Decoder(_Snapshot)
 
 
+@dataclass(frozen=True)
+class FurtherTable[K, V]:
+    """A table that a further record kind brings along; `of` gives a state's own."""
+
+    number: int
+    name: str
+    key_type: Any
+    row_type: Any
+
+    def of(self, state: State) -> Table[K, V]:
+        """Return the table of a state."""
+        return state.by_number(self.number)
+
+
+_further: list[FurtherTable[Any, Any]] = []
+
+
+def declare_table[K, V](number: int, name: str, key_type: type[K], row_type: type[V]) -> FurtherTable[K, V]:
+    """Give every state made from now on a further table; numbers from 64 on are free, each for ever.
+
+    An empty table leaves no trace in hashes and snapshots, so that a community without the new kind is as
+    before. Raises ValueError for a number that is taken.
+    """
+    if number < 64 or any(table.number == number for table in _further):
+        raise ValueError(f"table number {number} is taken")
+    table: FurtherTable[K, V] = FurtherTable(number, name, key_type, row_type)
+    _further.append(table)
+    return table
+
+
 class State:
     """All that a rule may look at. Only `apply` and `undo` change it, through a journal."""
 
@@ -89,11 +120,17 @@ class State:
         self.waiting_on: Table[bytes, tuple[bytes, ...]] = Table(
             35, "waiting_on", bytes, tuple[bytes, ...], hashed=False
         )
-        self.tables: tuple[Table[Any, Any], ...] = tuple(
-            sorted((value for value in vars(self).values() if isinstance(value, Table)), key=_number)
-        )
+        own = [value for value in vars(self).values() if isinstance(value, Table)]
+        more: list[Table[Any, Any]] = [
+            Table(table.number, table.name, table.key_type, table.row_type) for table in _further
+        ]
+        self.tables: tuple[Table[Any, Any], ...] = tuple(sorted(own + more, key=_number))
         self._by_number = {table.number: table for table in self.tables}
         self._hashed = tuple(table for table in self.tables if table.hashed)
+
+    def by_number(self, number: int) -> Table[Any, Any]:
+        """Return a table by its number; raises KeyError."""
+        return self._by_number[number]
 
     @property
     def tip(self) -> rows.ChainRow:
@@ -107,7 +144,7 @@ class State:
 
     def hash(self) -> bytes:
         """Return the state hash: equal for equal states, however they were reached."""
-        digests = b"".join(table.digest() for table in self._hashed)
+        digests = b"".join(table.number.to_bytes(2) + table.digest() for table in self._hashed if table)
         return sha256(STATE_DOMAIN + self.chain_id + digests + self.seen.digest()).digest()
 
     def undo(self, undo: Undo) -> None:
@@ -137,7 +174,7 @@ class State:
 
     def snapshot(self) -> bytes:
         """Return the whole state as bytes; `load_snapshot` gives it back."""
-        tables = [(table.number, table.encode()) for table in self._hashed]
+        tables = [(table.number, table.encode()) for table in self._hashed if table]
         return _encoder.encode(
             _Snapshot(SNAPSHOT_VERSION, encode_genesis(self.genesis), tables, self.seen.items())
         )
@@ -221,7 +258,7 @@ def load_snapshot(data: bytes) -> State:
             )
         state = State(decode_genesis(snapshot.genesis))
         for number, content in snapshot.tables:
-            state._by_number[number].load(content)  # noqa: SLF001
+            state.by_number(number).load(content)
         state.seen.restore(snapshot.seen)
         state.rebuild_indexes()
     except (msgspec.DecodeError, KeyError) as error:
