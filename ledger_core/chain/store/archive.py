@@ -1,0 +1,226 @@
+"""Final blocks, packed in segments."""
+
+import sqlite3
+import threading
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+from ledger_core.chain.store.columns import ColumnsError, Context
+from ledger_core.chain.store.faults import damaged
+from ledger_core.chain.store.keybook import KeyBook
+from ledger_core.chain.store.segment import Place, StoredBlock, decode_segment, encode_segment
+from ledger_core.community import Genesis
+from ledger_core.errors import ChainError
+from ledger_core.records.block import decode_header, header_hash
+
+MAX_SEGMENT_BLOCKS: Final = 64
+MAX_SEGMENT_BYTES: Final = 4 * 1024 * 1024
+"""Where a checkpoint interval is larger, it is cut into several segments."""
+
+CACHE_BYTES: Final = 16 * 1024 * 1024
+KNOWN_HASHES: Final = 4
+"""How many hashes below a segment its votes may refer to without writing them out."""
+
+
+class Segment(Struct, frozen=True):
+    """Some final blocks that follow each other."""
+
+    first: int
+    """Height of the lowest."""
+    blocks: list[StoredBlock]
+
+
+class Archive:
+    """Reads and writes segments on connections that it is given."""
+
+    def __init__(self, genesis: Genesis, database: Path) -> None:
+        self._genesis = genesis
+        self._chain_id = genesis.chain_id
+        self._database = database
+        self._keys = KeyBook()
+        self._saved_keys = 0
+        self._lock = threading.Lock()
+        self._cache: OrderedDict[int, Segment] = OrderedDict()
+        self._cached_bytes = 0
+
+    def load_keys(self, connection: sqlite3.Connection) -> None:
+        """Read the numbered keys; raises ChainError `store_damaged`."""
+        values: list[bytes] = []
+        for number, value in connection.execute("SELECT number, value FROM keys ORDER BY number"):
+            key = unseal_key(value)
+            if number != len(values) or key is None:
+                raise damaged(self._database, f"key {len(values)} of the archive is not readable")
+            values.append(key)
+        self.use_keys(values)
+
+    def use_keys(self, values: Sequence[bytes]) -> None:
+        """Take the numbered keys from elsewhere."""
+        self._keys = KeyBook(values)
+        self._saved_keys = len(values)
+
+    # Writing: inside one transaction, ended by `committed` or `rolled_back`
+
+    def append(
+        self,
+        connection: sqlite3.Connection,
+        blocks: Sequence[StoredBlock],
+        parent: tuple[int, bytes, int],
+        on_segment: Callable[[], None],
+    ) -> None:
+        """Add blocks that follow the archive's last; `parent` is that one's height, hash and time."""
+        height, parent_hash, parent_time = parent
+        interval = self._genesis.parameters.checkpoint_interval
+        for part in _cut(blocks, height + 1, interval):
+            place = self._place(connection, height, parent_hash)
+            data = self._encode(part, place, parent_time)
+            connection.execute("INSERT INTO segments VALUES (?, ?, ?)", (height + 1, parent_hash, data))
+            self._save_keys(connection)
+            height += len(part)
+            parent_hash = header_hash(part[-1].header)
+            parent_time = decode_header(part[-1].header).time
+            on_segment()
+
+    def _encode(self, blocks: Sequence[StoredBlock], place: Place, parent_time: int) -> bytes:
+        try:
+            return encode_segment(blocks, place, parent_time)
+        except ColumnsError as error:
+            raise ChainError("archive_refused", f"{self._database}: {error}") from error
+
+    def _save_keys(self, connection: sqlite3.Connection) -> None:
+        saved = connection.execute("SELECT count(*) FROM keys").fetchone()[0]
+        rows = [(number, seal_key(key)) for number, key in enumerate(self._keys.since(saved), saved)]
+        if rows:
+            connection.executemany("INSERT INTO keys VALUES (?, ?)", rows)
+            connection.executemany("INSERT INTO keys_again VALUES (?, ?)", rows)
+
+    def committed(self) -> None:
+        """Take note that the transaction is durable."""
+        self._saved_keys = len(self._keys)
+
+    def rolled_back(self) -> None:
+        """Forget what the transaction would have added."""
+        self._keys.forget_after(self._saved_keys)
+
+    def prune(self, connection: sqlite3.Connection, segment: Segment) -> None:
+        """Replace a segment by one without bodies; its headers keep their Merkle roots."""
+        row = connection.execute("SELECT parent FROM segments WHERE first = ?", (segment.first,)).fetchone()
+        height = segment.first - 1
+        place = self._place(connection, height, row[0])
+        bare = [StoredBlock(block.header, block.signature, None) for block in segment.blocks]
+        parent_time = decode_header(bare[0].header).time
+        data = self._encode(bare, place, parent_time)
+        connection.execute("UPDATE segments SET data = ? WHERE first = ?", (data, segment.first))
+
+    def forget(self, first: int) -> None:
+        """Drop a segment from memory."""
+        with self._lock:
+            segment = self._cache.pop(first, None)
+            if segment is not None:
+                self._cached_bytes -= _size(segment)
+
+    # Reading
+
+    def segment_at(self, connection: sqlite3.Connection, height: int) -> Segment:
+        """Return the segment that holds a final block, checked against the chain of hashes.
+
+        Raises ChainError `store_damaged`.
+        """
+        row = connection.execute(
+            "SELECT first FROM segments WHERE first <= ? ORDER BY first DESC LIMIT 1", (height,)
+        ).fetchone()
+        if row is None:
+            raise damaged(self._database, f"the segment of block {height} is missing")
+        with self._lock:
+            segment = self._cache.get(row[0])
+            if segment is not None:
+                self._cache.move_to_end(row[0])
+        if segment is None:
+            segment = self._read(connection, row[0])
+            self._keep(segment)
+        if height >= segment.first + len(segment.blocks):
+            raise damaged(self._database, f"the segment of block {height} is missing")
+        return segment
+
+    def segments_from(self, connection: sqlite3.Connection, height: int) -> Iterator[Segment]:
+        """Yield the segments from the one that holds a final block up to the last."""
+        last = connection.execute("SELECT final_height FROM chain").fetchone()[0]
+        while height <= last:
+            segment = self.segment_at(connection, height)
+            yield segment
+            height = segment.first + len(segment.blocks)
+
+    def _read(self, connection: sqlite3.Connection, first: int) -> Segment:
+        parent_hash, data = connection.execute(
+            "SELECT parent, data FROM segments WHERE first = ?", (first,)
+        ).fetchone()
+        following = connection.execute(
+            "SELECT first, parent FROM segments WHERE first > ? ORDER BY first LIMIT 1", (first,)
+        ).fetchone()
+        if following is None:
+            height, following_parent = connection.execute(
+                "SELECT final_height, final_hash FROM chain"
+            ).fetchone()
+            following = (height + 1, following_parent)
+        try:
+            blocks = decode_segment(data, self._place(connection, first - 1, parent_hash))
+        except ColumnsError as error:
+            raise damaged(
+                self._database, f"the segment from block {first} is not readable: {error}"
+            ) from error
+        if len(blocks) != following[0] - first or header_hash(blocks[-1].header) != following[1]:
+            raise damaged(self._database, f"the segment from block {first} does not fit the next one")
+        return Segment(first, blocks)
+
+    def _place(self, connection: sqlite3.Connection, height: int, parent_hash: bytes) -> Place:
+        below = connection.execute(
+            "SELECT parent FROM segments WHERE first <= ? ORDER BY first DESC LIMIT ?",
+            (height, KNOWN_HASHES - 1),
+        ).fetchall()
+        hashes = (parent_hash, *chain.from_iterable(below))
+        return Place(self._genesis, self._chain_id, height, parent_hash, Context(self._keys, hashes))
+
+    def _keep(self, segment: Segment) -> None:
+        with self._lock:
+            if segment.first in self._cache:
+                return
+            self._cache[segment.first] = segment
+            self._cached_bytes += _size(segment)
+            while self._cached_bytes > CACHE_BYTES and len(self._cache) > 1:
+                _, oldest = self._cache.popitem(last=False)
+                self._cached_bytes -= _size(oldest)
+
+
+def _size(segment: Segment) -> int:
+    """Return roughly how much memory a segment takes, in bytes."""
+    return sum(512 + len(block.body or b"") for block in segment.blocks)
+
+
+def _cut(blocks: Sequence[StoredBlock], first: int, interval: int) -> Iterator[list[StoredBlock]]:
+    """Cut blocks after every checkpoint and wherever a segment would become too large."""
+    part: list[StoredBlock] = []
+    size = 0
+    for height, block in enumerate(blocks, first):
+        part.append(block)
+        size += len(block.body or b"")
+        if height % interval == 0 or len(part) >= MAX_SEGMENT_BLOCKS or size >= MAX_SEGMENT_BYTES:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
+
+
+def seal_key(key: bytes) -> bytes:
+    """Return a key with its checksum."""
+    return key + zlib.crc32(key).to_bytes(4)
+
+
+def unseal_key(value: bytes) -> bytes | None:
+    """Return the key in a row, or None where its checksum is wrong."""
+    key = value[:-4]
+    return key if len(value) > 4 and zlib.crc32(key).to_bytes(4) == value[-4:] else None

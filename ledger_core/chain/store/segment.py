@@ -1,0 +1,299 @@
+"""A segment of the archive: the blocks of one checkpoint interval in as few bytes as they fit into.
+
+Of a header only what the rest does not give is kept: the times, the nonces, the miners, and the state hash of
+the checkpoint. Version, height, previous hash, target, and (while the bodies are there) the Merkle root and
+the count follow from the chain; where a header says otherwise, the difference is kept.
+"""
+
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from ledger_core.chain.store.columns import Column, ColumnsError, Context, Reader, Writer
+from ledger_core.community import Genesis
+from ledger_core.errors import LedgerError
+from ledger_core.records.block import (
+    EMPTY_BODY,
+    HEADER_VERSION,
+    NO_STATE_HASH,
+    BlockBody,
+    Header,
+    bundle_leaf,
+    decode_block_body,
+    decode_header,
+    encode_block_body,
+    header_hash,
+)
+from ledger_core.records.codec import Cosignature, Envelope, record_prefix
+from ledger_core.records.merkle import EMPTY_ROOT, leaf_hash, merkle_root
+from ledger_core.records.votes import VoteBundle
+from ledger_core.rules.difficulty import next_target
+
+_FIELDS = Header.__struct_fields__
+_DERIVED = [_FIELDS.index(name) for name in _FIELDS if name not in {"time", "miner", "nonce"}]
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class StoredBlock(Struct, frozen=True, gc=False):
+    """A block of which the body may be gone."""
+
+    header: bytes
+    signature: bytes
+    body: bytes | None
+
+
+class Place(Struct, frozen=True):
+    """Where a segment stands in the chain."""
+
+    genesis: Genesis
+    chain_id: bytes
+    parent_height: int
+    parent_hash: bytes
+    context: Context
+
+
+def encode_segment(blocks: Sequence[StoredBlock], place: Place, parent_time: int) -> bytes:
+    """Return the bytes of blocks that follow each other; all with their bodies or all without.
+
+    `parent_time` is the time of the block below them (of the genesis below block 1). What comes out is read
+    back and compared before it is returned. Bodies that are not made of records are kept whole.
+    """
+    last_error: Exception | None = None
+    for whole in (False, True):
+        known = len(place.context.keys)
+        try:
+            data = _Encoder(place, whole=whole).encode(blocks, parent_time)
+            if decode_segment(data, place) == list(blocks):
+                return data
+        except (ColumnsError, LedgerError, msgspec.MsgspecError, ValueError, OverflowError) as error:
+            last_error = error
+        place.context.keys.forget_after(known)
+    raise ColumnsError("the blocks can't be packed") from last_error
+
+
+def decode_segment(data: bytes, place: Place) -> list[StoredBlock]:
+    """Return the blocks of a segment; raises ColumnsError where the bytes are damaged."""
+    try:
+        return _Decoder(data, place).decode()
+    except ColumnsError:
+        raise
+    except (LedgerError, LookupError, TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
+        raise ColumnsError(f"not a segment: {error}") from error
+
+
+class _Encoder:
+    def __init__(self, place: Place, *, whole: bool) -> None:
+        self._place = place
+        self._whole = whole
+        self._prefix = record_prefix(place.chain_id)
+        self._writer = Writer(place.context)
+
+    def encode(self, blocks: Sequence[StoredBlock], parent_time: int) -> bytes:
+        writer = self._writer
+        root = writer.root
+        with_bodies = blocks[0].body is not None
+        headers = [decode_header(block.header) for block in blocks]
+        writer.put(root, len(blocks))
+        writer.put(root, int(with_bodies))
+        writer.put(root, parent_time)
+        nonces = b"".join(_varint(header.nonce) for header in headers)
+        writer.put_apart(root, nonces)
+        guess = _Guess(self._place, parent_time)
+        for block, header in zip(blocks, headers, strict=True):
+            writer.put_apart(writer.child(root, "signature"), block.signature)
+            if block.body is not None:
+                self._put_body(writer.child(root, "body"), block.body)
+            self._put_header(header, guess, block.body)
+            guess.advance(header.time, header_hash(block.header))
+        return writer.pack()
+
+    def _put_header(self, header: Header, guess: _Guess, body: bytes | None) -> None:
+        writer, root = self._writer, self._writer.root
+        writer.put(writer.child(root, "time"), header.time - guess.parent_time)
+        writer.put_key(writer.child(root, "miner"), header.miner)
+        wanted = guess.header(header.time, header.miner, header.nonce, body, self._prefix)
+        differences = [
+            (position, getattr(header, _FIELDS[position]))
+            for position in _DERIVED
+            if getattr(header, _FIELDS[position]) != getattr(wanted, _FIELDS[position])
+        ]
+        column = writer.child(root, "difference")
+        writer.put(column, len(differences))
+        for position, value in differences:
+            writer.put(writer.child(column, "position"), position)
+            writer.put(writer.child(column, _FIELDS[position]), value)
+
+    def _put_body(self, column: Column, data: bytes) -> None:
+        writer = self._writer
+        if self._whole:
+            writer.put_apart(column, data)
+            return
+        body = decode_block_body(data)
+        writer.put(column, len(body.records))
+        writer.put(writer.child(column, "bundles"), len(body.votes))
+        for envelope in body.records:
+            self._put_envelope(writer.child(column, "envelope"), envelope)
+        for bundle in body.votes:
+            self._put_bundle(writer.child(column, "bundle"), bundle)
+
+    def _put_envelope(self, column: Column, envelope: Envelope) -> None:
+        writer = self._writer
+        writer.put_packed(column, envelope.body)
+        writer.put_apart(writer.child(column, "signature"), envelope.signature)
+        writer.put(writer.child(column, "cosignatures"), len(envelope.cosignatures))
+        for co in envelope.cosignatures:
+            writer.put_key(writer.child(column, "cosigner"), co.key)
+            writer.put_apart(writer.child(column, "signature"), co.signature)
+
+    def _put_bundle(self, column: Column, bundle: VoteBundle) -> None:
+        writer = self._writer
+        for name in VoteBundle.__struct_fields__[:-1]:
+            writer.put(writer.child(column, name), getattr(bundle, name))
+        writer.put_votes(writer.child(column, "votes"), bundle.votes)
+
+
+class _Decoder:
+    def __init__(self, data: bytes, place: Place) -> None:
+        self._place = place
+        self._prefix = record_prefix(place.chain_id)
+        self._reader = Reader(data, place.context)
+
+    def decode(self) -> list[StoredBlock]:
+        reader = self._reader
+        root = reader.root
+        count, with_bodies, parent_time = reader.take(root), reader.take(root), reader.take(root)
+        nonces = _varints(reader.take(root))
+        guess = _Guess(self._place, parent_time)
+        blocks = []
+        for position in range(count):
+            signature = reader.take(reader.child(root, "signature"))
+            body = self._take_body(reader.child(root, "body")) if with_bodies else None
+            header = self._take_header(guess, nonces[position], body).encode()
+            blocks.append(StoredBlock(header, signature, body))
+        return blocks
+
+    def _take_header(self, guess: _Guess, nonce: int, body: bytes | None) -> Header:
+        reader, root = self._reader, self._reader.root
+        time = guess.parent_time + reader.take(reader.child(root, "time"))
+        miner = reader.take(reader.child(root, "miner"))
+        header = guess.header(time, miner, nonce, body, self._prefix)
+        column = reader.child(root, "difference")
+        differences: dict[str, Any] = {}
+        for _ in range(reader.take(column)):
+            name = _FIELDS[reader.take(reader.child(column, "position"))]
+            differences[name] = reader.take(reader.child(column, name))
+        if differences:
+            header = msgspec.structs.replace(header, **differences)
+        guess.advance(time, header_hash(header.encode()))
+        return header
+
+    def _take_body(self, column: Column) -> bytes:
+        reader = self._reader
+        records = reader.take(column)
+        if type(records) is bytes:
+            return records
+        bundles = reader.take(reader.child(column, "bundles"))
+        if not records and not bundles:
+            return EMPTY_BODY
+        return encode_block_body(
+            BlockBody(
+                tuple([self._take_envelope(reader.child(column, "envelope")) for _ in range(records)]),
+                tuple([self._take_bundle(reader.child(column, "bundle")) for _ in range(bundles)]),
+            )
+        )
+
+    def _take_envelope(self, column: Column) -> Envelope:
+        reader = self._reader
+        body = reader.take(column)
+        signatures = reader.child(column, "signature")
+        signature = reader.take(signatures)
+        cosignatures = tuple(
+            [
+                Cosignature(reader.take(reader.child(column, "cosigner")), reader.take(signatures))
+                for _ in range(reader.take(reader.child(column, "cosignatures")))
+            ]
+        )
+        return Envelope(body, signature, cosignatures)
+
+    def _take_bundle(self, column: Column) -> VoteBundle:
+        reader = self._reader
+        return VoteBundle(*[reader.take(reader.child(column, name)) for name in VoteBundle.__struct_fields__])
+
+
+class _Guess:
+    """What a header holds as the chain below it and its body say."""
+
+    def __init__(self, place: Place, parent_time: int) -> None:
+        self._genesis = place.genesis
+        self._height = place.parent_height
+        self._hash = place.parent_hash
+        self.parent_time = self._time = parent_time
+
+    def advance(self, time: int, block_hash: bytes) -> None:
+        self._height += 1
+        self._hash = block_hash
+        self._time = time
+
+    def header(self, time: int, miner: bytes, nonce: int, body: bytes | None, prefix: bytes) -> Header:
+        root, count = body_commitment(body, prefix) if body is not None else (EMPTY_ROOT, 0)
+        target = next_target(self._genesis.parameters, self._genesis.created, self._height, self._time)
+        return Header(
+            HEADER_VERSION,
+            self._height + 1,
+            self._hash,
+            root,
+            count,
+            NO_STATE_HASH,
+            time,
+            target,
+            miner,
+            nonce,
+        )
+
+
+def body_commitment(data: bytes, prefix: bytes) -> tuple[bytes, int]:
+    """Return the Merkle root and the count of a body without looking into its records.
+
+    The same as `body_root` for every body that the rules take. For bytes that are no body, the empty root.
+    """
+    if data == EMPTY_BODY:
+        return EMPTY_ROOT, 0
+    try:
+        body = decode_block_body(data)
+    except LedgerError:
+        return EMPTY_ROOT, 0
+    leaves = [_envelope_leaf(envelope, prefix) for envelope in body.records]
+    leaves += [bundle_leaf(bundle) for bundle in body.votes]
+    return merkle_root(leaves), len(leaves)
+
+
+def _envelope_leaf(envelope: Envelope, prefix: bytes) -> bytes:
+    data = sha256(prefix + envelope.body).digest() + envelope.signature
+    for co in envelope.cosignatures:
+        data += co.key + co.signature
+    return leaf_hash(data)
+
+
+def _varint(value: int) -> bytes:
+    """Return a number in groups of seven bits, lowest first; all but the last with the high bit set."""
+    groups = bytearray()
+    while value > 0x7F:
+        groups.append(value & 0x7F | 0x80)
+        value >>= 7
+    groups.append(value)
+    return bytes(groups)
+
+
+def _varints(data: bytes) -> list[int]:
+    numbers, value, shift = [], 0, 0
+    for byte in data:
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            numbers.append(value)
+            value = shift = 0
+    return numbers
