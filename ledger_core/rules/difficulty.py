@@ -47,16 +47,27 @@ def next_target(parameters: Parameters, genesis_time: int, parent_height: int, p
     The genesis is the anchor: at its easiest target, on schedule.
     """
     drift = parent_time - genesis_time - parameters.block_spacing_s * parent_height
-    exponent = drift * RADIX // parameters.difficulty_half_life_s
     easiest = MAX_HASH >> parameters.min_difficulty_bits
+    return compact_target(asert_target(easiest, drift, parameters.difficulty_half_life_s, easiest))
+
+
+def asert_target(anchor: int, drift: int, half_life: int, limit: int) -> int:
+    """Return the target of aserti3-2d: the anchor's, doubled for every half-life behind schedule.
+
+    `drift` is how many seconds the chain is behind (negative: ahead); the result lies from 1 to `limit`.
+    """
+    exponent = abs(drift) * RADIX // half_life
+    if drift < 0:
+        exponent = -exponent  # towards zero, as the reference rounds
     shifts = exponent >> RADIX_BITS
-    if shifts >= 0:
-        return compact_target(easiest)
-    if shifts < -256:
-        return compact_target(1)
+    if shifts > 256:
+        return limit
+    if shifts < -512:
+        return 1
     fraction = exponent - (shifts << RADIX_BITS)
     factor = RADIX + (
         (195_766_423_245_049 * fraction + 971_821_376 * fraction**2 + 5127 * fraction**3 + 2**47) >> 48
     )
-    target = easiest * factor >> RADIX_BITS - shifts
-    return compact_target(min(max(target, 1), easiest))
+    scaled = anchor * factor
+    target = scaled << shifts if shifts > 0 else scaled >> -shifts
+    return min(max(target >> RADIX_BITS, 1), limit)
