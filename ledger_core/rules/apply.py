@@ -17,7 +17,7 @@ from ledger_core.rules.events import Event
 from ledger_core.rules.finality import add_checkpoint, apply_bundle, vote_of, votes_in
 from ledger_core.rules.genesis import parent_of
 from ledger_core.rules.headers import check_header, check_not_future, is_checkpoint, next_times
-from ledger_core.rules.prepare import PreparedBlock, invalid_signature, verify_checks
+from ledger_core.rules.prepare import PreparedBlock, invalid_signature, require_record_size, verify_checks
 from ledger_core.rules.registry import FEE_KINDS, RULES
 from ledger_core.rules.settlement import settle_due
 from ledger_core.rules.state import CHAIN, State, Undo
@@ -64,11 +64,12 @@ def apply_block(state: State, prepared: PreparedBlock, now: int) -> Applied:
     added: list[int] = []
     try:
         deadlines.handle_deadlines(ctx, HANDLERS)
+        for bundle in prepared.bundles:
+            # Before the records: votes are signed with the node keys of the state before the block.
+            apply_bundle(ctx, bundle)
         fees = 0
         for record in prepared.records:
             fees += apply_record(ctx, record, added)
-        for bundle in prepared.bundles:
-            apply_bundle(ctx, bundle)
         _finish(ctx, prepared, miner, fees, checkpoint=checkpoint)
     except BaseException:
         journal.revert()
@@ -166,6 +167,7 @@ def try_record(state: State, record: Record, time: int) -> list[Event]:
     ctx = Context(state, journal, state.tip.height + 1, time)
     added: list[int] = []
     try:
+        require_record_size(record.envelope, ctx.parameters.record_max_bytes)
         apply_record(ctx, record, added)
     finally:
         journal.revert()

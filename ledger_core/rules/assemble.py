@@ -27,11 +27,11 @@ from ledger_core.rules.context import Context
 from ledger_core.rules.difficulty import expand_target, next_target
 from ledger_core.rules.finality import apply_bundle, countable
 from ledger_core.rules.headers import is_checkpoint, median_time
-from ledger_core.rules.prepare import envelope_size
+from ledger_core.rules.prepare import envelope_size, require_record_size
 from ledger_core.rules.state import State
 from ledger_core.rules.table import Journal
 
-FRAMING_BYTES = 16
+FRAMING_BYTES = 32
 """At most so many bytes stand around a record or a bundle in a block's body."""
 
 
@@ -90,22 +90,24 @@ def assemble(
     room = parameters.block_max_bytes - FRAMING_BYTES
     try:
         deadlines.handle_deadlines(ctx, HANDLERS)
-        room -= sum(_bundle_size(bundle) for bundle in bundles)
+        kept = []
+        for bundle in bundles:
+            trimmed = countable(state, bundle)
+            if trimmed is None or _bundle_size(trimmed) > room:
+                continue
+            if _takes(ctx, partial(apply_bundle, ctx, trimmed)) is None:
+                kept.append(trimmed)
+                room -= _bundle_size(trimmed)
         for record in candidates:
             size = envelope_size(record.envelope) + FRAMING_BYTES
             if size > room:
                 continue
-            refusal = _takes(ctx, partial(apply_record, ctx, record, added))
+            refusal = _takes(ctx, partial(_apply_candidate, ctx, record, added))
             if refusal is None:
                 taken.append(record)
                 room -= size
             else:
                 refused.append((record, refusal))
-        kept = []
-        for bundle in bundles:
-            trimmed = countable(state, bundle)
-            if trimmed is not None and _takes(ctx, partial(apply_bundle, ctx, trimmed)) is None:
-                kept.append(trimmed)
     finally:
         journal.revert()
         for created in reversed(added):
@@ -127,8 +129,13 @@ def assemble(
     return Template(header, encode_block_body(body), refused)
 
 
+def _apply_candidate(ctx: Context, record: Record, added: list[int]) -> None:
+    require_record_size(record.envelope, ctx.parameters.record_max_bytes)
+    apply_record(ctx, record, added)
+
+
 def _bundle_size(bundle: VoteBundle) -> int:
-    return len(bundle.votes) + 2 * 32 + 2 * FRAMING_BYTES
+    return len(bundle.votes) + 2 * 32 + FRAMING_BYTES
 
 
 def _takes(ctx: Context, apply: Callable[[], object]) -> LedgerError | None:
