@@ -1,26 +1,21 @@
 """The chain: takes blocks in any order and keeps the state at the tip of the best branch."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Self
-
-from msgspec import Struct
 
 from ledger_core.chain.fork_choice import best_entry
 from ledger_core.chain.index import BlockIndex, Entry, links_of
 from ledger_core.chain.model import ChainStore, Commit, Connected, SnapshotInfo
 from ledger_core.chain.orphans import OrphanPool
+from ledger_core.chain.pending import Connection, NodeKeys, Outcome, Pending, new_nodes
 from ledger_core.chain.start import Start, load_start
 from ledger_core.chain.verify import Verifier
 from ledger_core.errors import ChainError, LedgerError, RuleError
 from ledger_core.records.block import Block, Header, decode_header, header_hash
-from ledger_core.records.codec import Record
-from ledger_core.records.members import Member
 from ledger_core.rules.apply import Applied, apply_block
-from ledger_core.rules.events import Event
 from ledger_core.rules.headers import check_header, check_not_future, is_checkpoint
 from ledger_core.rules.prepare import PreparedBlock, prepare_block
-from ledger_core.rules.rows import NodeRow
 from ledger_core.rules.state import State, Undo
 
 SNAPSHOT_EVERY = 4
@@ -28,41 +23,6 @@ SNAPSHOT_EVERY = 4
 
 COMMIT_BLOCKS = 512
 """Blocks in one transaction while syncing."""
-
-
-class Connection(Struct, frozen=True, gc=False):
-    """A block that joined the active branch, and what happened in it."""
-
-    hash: bytes
-    height: int
-    events: Sequence[Event]
-
-
-class Outcome(Struct, frozen=True, gc=False):
-    """What adding a block led to."""
-
-    status: str
-    """known, orphan, side (on another branch), or tip (the active branch changed)."""
-    disconnected: Sequence[bytes] = ()
-    """Blocks that left the active branch, highest first."""
-    connected: Sequence[Connection] = ()
-    """Blocks that joined it, lowest first."""
-
-
-class NodeKeys(Mapping[int, bytes]):
-    """Node keys by member index, as the state says at the moment of asking."""
-
-    def __init__(self, nodes: Mapping[int, NodeRow]) -> None:
-        self._nodes = nodes
-
-    def __getitem__(self, index: int) -> bytes:
-        return self._nodes[index].key
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._nodes)
-
-    def __len__(self) -> int:
-        return len(self._nodes)
 
 
 class Chain:
@@ -392,29 +352,5 @@ class Chain:
         self._pending = Pending()
 
 
-class Pending:
-    """What happened in memory and is not in the store yet."""
-
-    __slots__ = ("blocks", "events", "invalid", "refusals", "snapshot")
-
-    def __init__(self) -> None:
-        self.blocks: dict[bytes, tuple[PreparedBlock, int]] = {}
-        """Blocks seen for the first time, with their order of arrival."""
-        self.events: dict[bytes, Sequence[Event]] = {}
-        self.refusals: dict[bytes, LedgerError] = {}
-        self.invalid: list[Entry] = []
-        self.snapshot: tuple[bytes, SnapshotInfo, bytes] | None = None
-        """The latest snapshot, and the hash of the checkpoint that proves it."""
-
-
 def _parent_invalid(block_hash: bytes) -> RuleError:
     return RuleError("parent_invalid", "the block stands on one that was refused", hash=block_hash)
-
-
-def new_nodes(records: Iterable[Record]) -> frozenset[bytes]:
-    """Return the node keys that member records name."""
-    return frozenset(
-        record.body.node
-        for record in records
-        if isinstance(record.body, Member) and record.body.node is not None
-    )
