@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
@@ -266,11 +267,17 @@ def _spec(keys: _Keys, seed: int) -> HomeSpec:
     )
 
 
+@cache
+def _profiles(folders: tuple[Path, ...]) -> Mapping[str, Profile]:
+    """Return ours and the user's profiles, read once in a process."""
+    return load_profiles(*folders)
+
+
 def _links(entries: list[Any], seed: int, profile_folders: tuple[Path, ...]) -> tuple[LinkConfig, ...]:
     if not entries:
         raise ConfigError("links must name at least one link with a device")
     try:
-        profiles = load_profiles(*profile_folders)
+        profiles = _profiles(profile_folders)
     except ProfileError as error:
         raise ConfigError(str(error)) from None
     links: list[LinkConfig] = []

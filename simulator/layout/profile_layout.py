@@ -198,8 +198,8 @@ class ProfileLayout:
             value = (
                 held if check.test.accepts(held) and held is not None else passing_value(check.test, texts)
             )
-            self._points.setdefault(name, point)
-            if point.role is None:
+            # A point with a role shows the truth, which passes such checks anyway.
+            if self._points.setdefault(name, point).role is None:
                 self._fixed[name] = value
             self._map(point, (0,) * point.length)
             self.put(name, value)

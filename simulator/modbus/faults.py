@@ -103,6 +103,29 @@ class Fault:
         )
 
 
+_WHOLE, _NUMBER, _SWITCH, _TEXT, _LIST = (
+    "a whole number",
+    "a number",
+    "true or false",
+    "a text",
+    "a list of whole numbers",
+)
+_PYTHON_TYPES: dict[str, tuple[type, ...]] = {
+    _WHOLE: (int,),
+    _NUMBER: (int, float),
+    _SWITCH: (bool,),
+    _TEXT: (str,),
+    _LIST: (list, tuple),
+}
+_TYPES = {item.name: _WHOLE for item in fields(Fault)} | {
+    "functions": _LIST,
+    "seconds": _NUMBER,
+    "delay_s": _NUMBER,
+    "applied": _SWITCH,
+    "serial": _TEXT,
+}
+
+
 def fault_from(values: Mapping[str, Any]) -> Fault:
     """Return the fault that a JSON object describes; raises ValueError naming what is wrong with it."""
     known = {item.name: item for item in fields(Fault)}
@@ -114,13 +137,16 @@ def fault_from(values: Mapping[str, Any]) -> Fault:
     except ValueError:
         kinds = ", ".join(FaultKind)
         raise ValueError(f"kind must be one of {kinds}, not {values.get('kind')!r}") from None
-    arguments = {key: value for key, value in values.items() if key != "kind"}
-    if "functions" in arguments:
-        arguments["functions"] = tuple(arguments["functions"])
-    try:
-        return Fault(kind, **arguments)
-    except TypeError as error:
-        raise ValueError(f"a fault's value has the wrong type: {error}") from None
+    arguments: dict[str, Any] = {}
+    for key, value in values.items():
+        if key != "kind":
+            expected, right = _TYPES[key], isinstance(value, _PYTHON_TYPES[_TYPES[key]])
+            if (isinstance(value, bool) and expected != "true or false") or not (
+                right or (value is None and known[key].default is None)
+            ):
+                raise ValueError(f"{key} must be {expected}, not {value!r}")
+            arguments[key] = tuple(value) if key == "functions" else value
+    return Fault(kind, **arguments)
 
 
 class FaultBoard:
