@@ -27,6 +27,7 @@ from .transport.link import Link
 
 # So many unanswered questions, with none answered, make a unit id absent.
 _SILENCES: Final = 2
+_CONNECT_TIMEOUTS: Final = 2
 # Devices that are asked too fast drop requests; while nothing is known yet, all are treated with care.
 _CAREFUL_SPACING_S: Final = 0.02
 _KINDS: Final = {
@@ -155,6 +156,8 @@ async def detect(
     found: list[Detection] = []
     strangers: list[int] = []
     for unit_id in wanted or _usual_units(ranked):
+        if any(unit_id in device.companions.values() for device in found):
+            continue  # a part of a device that was found already
         asker = _Asker(link.unit(unit_id, timeout_s=timeout_s))
         fitting = [profile for profile in ranked if wanted or unit_id in profile.link.units]
         try:
@@ -280,13 +283,19 @@ async def find_devices(
     """
     first: DeviceError | None = None
     unknown: NotDetected | None = None
+    timeouts = 0
     for candidate in candidates(settings, profiles, any_port=any_port):
         link = Link(candidate)
         try:
             devices = await detect(link, profiles, units=units)
         except NotDetected as error:
             unknown = unknown or error
-        except (LinkClosed, LinkTimeout) as error:
+        except LinkTimeout as error:
+            first = first or error
+            timeouts += 1
+            if timeouts == _CONNECT_TIMEOUTS:
+                break  # nothing is there: other ports would not answer either
+        except LinkClosed as error:
             first = first or error
         else:
             return Found(settings=candidate, devices=devices)
