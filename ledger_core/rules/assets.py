@@ -139,8 +139,16 @@ def _check_meter(ctx: Context, body: Asset, known: AssetRow | None) -> None:
         holder = ctx.state.meter_keys.get(body.meter_key)
         if holder is not None and holder != body.asset:
             raise RuleError("meter_key_taken", "that key belongs to another meter", key=body.meter_key)
-    if known is not None and known.meter != body.meter and _has_bookings(ctx, body.asset):
-        raise RuleError("asset_booked", "the meter can't change while trades are booked", asset=body.asset)
+    if known is None or (known.meter, known.owner) == (body.meter, body.author):
+        return
+    if _has_bookings(ctx, body.asset):
+        raise RuleError(
+            "asset_booked", "neither meter nor owner can change while trades are booked", asset=body.asset
+        )
+    if known.owner != body.author and any(row.meter == body.asset for row in ctx.state.assets.values()):
+        raise RuleError(
+            "meter_in_use", "the meter can't change hands while assets settle through it", asset=body.asset
+        )
 
 
 def _has_bookings(ctx: Context, asset: bytes) -> bool:

@@ -66,11 +66,14 @@ def power_left(asset: AssetRow, booked: Iterable[TradeRow], start: int, end: int
 def energy_left(ctx: Context, asset_id: bytes) -> int | None:
     """Return the Wh an energy-limited asset can still sell; None for an asset without a store.
 
-    Slots up to the time of the last known content have already drawn on it, later ones are outstanding.
+    Slots up to the time of the last known content have already drawn on it, later ones are outstanding. A
+    store whose content nobody has stated yet has nothing to sell.
     """
+    if ctx.state.assets[asset_id].capacity_wh is None:
+        return None
     store = ctx.state.stores.get(asset_id)
     if store is None:
-        return None
+        return 0
     slot = ctx.parameters.slot_s
     at = store.at - store.at % slot
     booked = booked_trades(ctx, asset_id, SUPPLY)

@@ -90,16 +90,17 @@ def require_supplier(
 def meter_of(ctx: Context, asset_id: bytes | None, owner: bytes, carrier: str) -> bytes:
     """Return the meter that a member's side of a trade settles through.
 
-    It is the asset's meter, the asset itself where it is one, or the member's only meter of the carrier;
-    raises `meter_ambiguous` or `meter_missing` where there are several or none.
+    It is the asset's meter, the asset itself where it is one, or the member's only meter of the carrier that
+    is not retired; raises `meter_ambiguous` or `meter_missing` where there are several or none.
     """
     if asset_id is not None:
         asset = require_asset(ctx, asset_id, owner, carrier)
         return asset_id if asset.meter is None else asset.meter
+    meters = ((meter_id, ctx.state.assets[meter_id]) for meter_id in ctx.state.meter_keys.values())
     own = [
         meter_id
-        for meter_id in ctx.state.meter_keys.values()
-        if ctx.state.assets[meter_id].owner == owner and ctx.state.assets[meter_id].carrier == carrier
+        for meter_id, meter in meters
+        if meter.owner == owner and meter.carrier == carrier and meter.rating_w
     ]
     if not own:
         raise RuleError("meter_missing", f"the member has no {carrier} meter to settle through", member=owner)

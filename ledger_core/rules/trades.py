@@ -98,12 +98,25 @@ def slot_agreed(trade: TradeRow, slot_end: int, slot_s: int) -> int:
 def close_trade(ctx: Context, trade_id: bytes) -> None:
     """Free what a finished trade still holds and booked, and keep its sides for scores."""
     trade = ctx.drop(ctx.state.trades, trade_id)
+    _draw_store(ctx, trade)
     release(ctx.journal, ctx.state, trade_id, trade)
     unhold(ctx, trade.buyer, trade.held_buyer)
     unhold(ctx, trade.seller, trade.held_seller)
     ctx.put(ctx.state.closed, trade_id, ClosedRow(trade.seller, trade.buyer, False, False))
     add_deadline(ctx, ctx.time + ctx.parameters.score_window_s + 1, CLOSED, trade_id)
     ctx.events.append(TradeClosed(trade_id, trade.seller, trade.buyer, trade.delivered_wh, trade.paid))
+
+
+def _draw_store(ctx: Context, trade: TradeRow) -> None:
+    """Take what a finished trade delivered after the last known content of its store off that content."""
+    store = ctx.state.stores.get(trade.asset)
+    if store is None:
+        return
+    slot = ctx.parameters.slot_s
+    drawn = min(outstanding_after(trade, store.at - store.at % slot, slot), trade.delivered_wh)
+    if drawn:
+        left = max(store.energy_wh - drawn, 0)
+        ctx.put(ctx.state.stores, trade.asset, replace(store, energy_wh=left))
 
 
 def forget_closed(ctx: Context, trade_id: bytes) -> None:

@@ -45,7 +45,7 @@ def battery(world: World, name: str = "anna", energy_wh: int | None = 10_000, **
     return asset_id(f"{name} battery")
 
 
-def offer(world: World, author: str = "anna", **fields: Any) -> Record:
+def offer(world: World, author: str = "anna", /, **fields: Any) -> Record:
     """An offer of 4 kWh in one hour at 0.2 per kWh, whole or in parts."""
     side = fields.get("side", Side.SELL)
     values: dict[str, Any] = {
@@ -67,7 +67,7 @@ def offer(world: World, author: str = "anna", **fields: Any) -> Record:
     return world.make(Offer, world[author].key, **{**values, **fields})
 
 
-def accept(world: World, author: str, offered: Record, **fields: Any) -> Record:
+def accept(world: World, author: str, offered: Record, /, **fields: Any) -> Record:
     """An acceptance of an offer, of all of it on its own terms unless a field says otherwise."""
     body = offered.body
     assert isinstance(body, Offer)
@@ -135,7 +135,7 @@ def member(
     )
 
 
-def agree(world: World, buyer: str = "bert", seller: str = "anna", **fields: Any) -> Record:
+def agree(world: World, buyer: str = "bert", seller: str = "anna", /, **fields: Any) -> Record:
     """Offer and accept the whole at once; returns the acceptance, whose id is the trade's."""
     offered = offer(world, seller, **fields)
     world.mine(offered)
