@@ -1,0 +1,1 @@
+"""The node: a process that mines, verifies and shares the chain with other homes."""
