@@ -1,8 +1,9 @@
 """SunSpec points of a profile, put at the addresses where a device has them.
 
 `bind` turns a profile whose points are named by model and point into one whose points have addresses, for
-one discovered layout. It also adds identity checks: the header of every model that is used is read and compared
-in each poll, so that a map that has shifted is noticed before a value at the wrong place is believed.
+one discovered layout. It also adds identity checks: the header of every model that is used is read and
+compared in each poll, so that a map that has shifted is noticed before a value at the wrong place is
+believed.
 """
 
 from __future__ import annotations
@@ -148,6 +149,8 @@ def _places(work: _Work, point: SunSpecPoint) -> list[RegisterPoint]:
             register = _register(layout, model, start, place)
             if register is not None:
                 found.append(_dressed(register, point))
+                if reference.module is None:
+                    break  # a name that stands in several groups means the first
     if found:
         work.used[point.companion, model.address] = model
     return found
