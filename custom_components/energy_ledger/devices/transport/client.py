@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from typing import TYPE_CHECKING, Final
 
 from pymodbus import FramerType, ModbusException
 from pymodbus.client import AsyncModbusSerialClient, AsyncModbusTcpClient, AsyncModbusUdpClient
+from pymodbus.pdu.register_message import ReadHoldingRegistersResponse
 
 from ..errors import LinkClosed, LinkError, LinkTimeout, MalformedReply
 from .base import LinkKind, LinkSettings
@@ -165,6 +167,13 @@ class Client:
         if self._expected is not None and not future.done():
             future.set_exception(error)
 
+    def _succeed(self, expected: Expected, content: bytes) -> None:
+        """End the exchange under way with the registers that came (pymodbus unpacks them one by one)."""
+        future = self._client.ctx.response_future
+        if not future.done():
+            registers = list(struct.unpack(f">{expected.count}H", content))
+            future.set_result(ReadHoldingRegistersResponse(registers=registers, dev_id=expected.unit))
+
     def _on_connect(self, connected: bool) -> None:
         if not connected:
             self._fail(
@@ -184,9 +193,12 @@ class Client:
         if self._settings.rtu_framed:
             if self._skip_late:
                 data = skip_late_rtu(data, expected)
-            verdict = judge_rtu(data, expected)
+            verdict: Verdict | bytes = judge_rtu(data, expected)
         else:
             verdict = judge_socket(data, expected)
+        if isinstance(verdict, bytes):
+            self._succeed(expected, verdict)
+            return b""
         if verdict is Verdict.WRONG:
             self._fail(MalformedReply("the answer does not fit the question (wrong length or function)"))
             return b""

@@ -36,8 +36,11 @@ class Expected:
     transaction: int = 0
 
 
-def judge_socket(data: bytes, expected: Expected) -> Verdict:
-    """Judge a buffer of Modbus TCP frames (one or several, the last perhaps incomplete)."""
+def judge_socket(data: bytes, expected: Expected) -> Verdict | bytes:
+    """Judge a buffer of Modbus TCP frames (one or several, the last perhaps incomplete).
+
+    The registers of a complete answer to a register read come back as they are on the wire.
+    """
     start = 0
     while len(data) - start >= _MBAP_SIZE + 1:
         length = int.from_bytes(data[start + 4 : start + 6], "big")
@@ -50,7 +53,11 @@ def judge_socket(data: bytes, expected: Expected) -> Verdict:
         transaction = int.from_bytes(data[start : start + 2], "big")
         unit_fits = expected.unit == 0 or data[start + 6] == expected.unit
         if transaction == expected.transaction and unit_fits:
-            return _judge(data[start + _MBAP_SIZE : end], expected)
+            pdu = data[start + _MBAP_SIZE : end]
+            verdict = _judge(pdu, expected)
+            if verdict is Verdict.ANSWER and pdu[0] in _REGISTER_READS:
+                return pdu[2:]
+            return verdict
         start = end
     return Verdict.ANSWER
 
