@@ -120,7 +120,7 @@ def decode_genesis(data: bytes) -> Genesis:
     """
     try:
         genesis = _decoder.decode(data)
-    except (ValidationError, msgspec.DecodeError) as error:
+    except (ValidationError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RecordError("genesis_malformed", f"not a genesis: {error}") from error
     if _encoder.encode(genesis) != data:
         raise RecordError("genesis_not_canonical", "the genesis does not re-encode to the same bytes")

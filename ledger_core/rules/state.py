@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from ledger_core.community import Genesis, Parameters, decode_genesis, encode_genesis
-from ledger_core.errors import ChainError
+from ledger_core.errors import ChainError, RecordError
 from ledger_core.records.types import Role
 from ledger_core.rules import rows
 from ledger_core.rules.seen import SeenIds
@@ -168,7 +168,7 @@ class State:
                 table = self._by_number[number]
                 key, row = table.decode_change(raw_key, raw_row)
                 changes.append((table, key, row))
-        except (msgspec.DecodeError, KeyError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, KeyError) as error:
             raise ChainError("undo_damaged", f"the undo data of a block can't be read: {error}") from error
         return Undo(changes, wire.seen_created, wire.forgotten)
 
@@ -261,6 +261,6 @@ def load_snapshot(data: bytes) -> State:
             state.by_number(number).load(content)
         state.seen.restore(snapshot.seen)
         state.rebuild_indexes()
-    except (msgspec.DecodeError, KeyError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecordError, KeyError) as error:
         raise ChainError("snapshot_damaged", f"the snapshot can't be read: {error}") from error
     return state
