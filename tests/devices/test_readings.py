@@ -1,5 +1,6 @@
 """Point values become typed readings: named by direction, in whole units, with quality and age."""
 
+from collections.abc import Mapping
 from fractions import Fraction
 
 import pytest
@@ -26,7 +27,14 @@ from custom_components.energy_ledger.devices.profile.model import (
     Value,
     ValueType,
 )
-from custom_components.energy_ledger.devices.readings import Field, PointState, Quality, derive_readings
+from custom_components.energy_ledger.devices.readings import (
+    Field,
+    PointState,
+    Quality,
+    Readings,
+    derive_readings,
+    roles_of,
+)
 
 
 def point(name: str, role: Role | None, unit: Unit = Unit.NONE, **more: object) -> RegisterPoint:
@@ -54,6 +62,10 @@ def profile(*points: RegisterPoint, derived: tuple[DerivedPoint, ...] = ()) -> P
     )
 
 
+def read(described: Profile, states: Mapping[str, PointState], now: float) -> Readings:
+    return derive_readings(roles_of(described), states, now)
+
+
 def good(value: Value | int, at: float = 100.0) -> PointState:
     return PointState(value if isinstance(value, str) else Fraction(value), Quality.GOOD, at)
 
@@ -75,7 +87,7 @@ def test_a_signed_power_goes_to_the_field_of_its_direction(
     direction: Direction, raw: int, charge: int, discharge: int
 ) -> None:
     battery = point("b", Role.BATTERY_POWER, Unit.W, positive=direction)
-    readings = derive_readings(profile(battery), {"b": good(raw)}, 103.0)
+    readings = read(profile(battery), {"b": good(raw)}, 103.0)
     assert readings.number(Field.CHARGE_W) == charge
     assert readings.number(Field.DISCHARGE_W) == discharge
     assert readings[Field.CHARGE_W].age_s == 3.0
@@ -95,7 +107,7 @@ def test_units_are_converted_and_rounded() -> None:
         "f": PointState(Fraction("49.98"), Quality.GOOD, 0),
         "h": PointState(Fraction("199.5"), Quality.GOOD, 0),
     }
-    readings = derive_readings(profile(grid, soc, counter, hz, tank), states, 0)
+    readings = read(profile(grid, soc, counter, hz, tank), states, 0)
     assert readings.number(Field.IMPORT_W) == 1235
     assert readings.number(Field.EXPORT_W) == 0
     assert readings.number(Field.STATE_OF_CHARGE) == 667
@@ -107,7 +119,7 @@ def test_units_are_converted_and_rounded() -> None:
 def test_what_is_missing_has_no_value_and_is_not_zero() -> None:
     battery = point("b", Role.BATTERY_POWER, Unit.W, positive=Direction.CHARGE)
     solar = point("p", Role.PV_POWER, Unit.W)
-    readings = derive_readings(profile(battery, solar), {"b": LOST, "p": NONE}, 0)
+    readings = read(profile(battery, solar), {"b": LOST, "p": NONE}, 0)
     for field in (Field.CHARGE_W, Field.DISCHARGE_W):
         assert readings[field].value is None
         assert readings[field].quality is Quality.UNAVAILABLE
@@ -121,7 +133,7 @@ def test_what_is_missing_has_no_value_and_is_not_zero() -> None:
 
 def test_a_stale_value_is_shown_but_not_usable() -> None:
     solar = point("p", Role.PV_POWER, Unit.W)
-    readings = derive_readings(profile(solar), {"p": PointState(Fraction(5), Quality.STALE, 10)}, 25)
+    readings = read(profile(solar), {"p": PointState(Fraction(5), Quality.STALE, 10)}, 25)
     assert readings[Field.PV_W].value == 5
     assert readings[Field.PV_W].age_s == 15
     assert not readings[Field.PV_W].usable
@@ -130,15 +142,15 @@ def test_a_stale_value_is_shown_but_not_usable() -> None:
 
 def test_small_negative_powers_are_zero_where_none_can_be() -> None:
     solar = point("p", Role.PV_POWER, Unit.W)
-    assert derive_readings(profile(solar), {"p": good(-4)}, 0).number(Field.PV_W) == 0
+    assert read(profile(solar), {"p": good(-4)}, 0).number(Field.PV_W) == 0
 
 
 def test_of_several_points_the_first_of_the_best_quality_counts() -> None:
     first, second = point("a", Role.RATED_POWER, Unit.W), point("b", Role.RATED_POWER, Unit.W)
     both = profile(first, second)
-    assert derive_readings(both, {"a": good(1), "b": good(2)}, 0).number(Field.RATED_W) == 1
-    assert derive_readings(both, {"a": NONE, "b": good(2)}, 0).number(Field.RATED_W) == 2
-    assert derive_readings(both, {"a": LOST}, 0)[Field.RATED_W].quality is Quality.UNAVAILABLE
+    assert read(both, {"a": good(1), "b": good(2)}, 0).number(Field.RATED_W) == 1
+    assert read(both, {"a": NONE, "b": good(2)}, 0).number(Field.RATED_W) == 2
+    assert read(both, {"a": LOST}, 0)[Field.RATED_W].quality is Quality.UNAVAILABLE
 
 
 def test_texts_codes_and_bits() -> None:
@@ -146,7 +158,7 @@ def test_texts_codes_and_bits() -> None:
     fault = point("f", Role.FAULT, meaning=Meaning.BITS, labels={0: "hot", 1: "low"})
     other = point("o", Role.FAULT)
     serial = point("n", Role.SERIAL)
-    readings = derive_readings(
+    readings = read(
         profile(status, fault, other, serial),
         {"s": good(4), "f": good(3), "o": good(0), "n": good("A1")},
         100,
@@ -155,41 +167,41 @@ def test_texts_codes_and_bits() -> None:
     assert readings.text(Field.FAULT) == "hot, low"
     assert readings.text(Field.SERIAL) == "A1"
     assert readings.text(Field.MODEL) is None
-    quiet = derive_readings(profile(status, fault, other), {"s": NONE, "f": good(0), "o": NONE}, 100)
+    quiet = read(profile(status, fault, other), {"s": NONE, "f": good(0), "o": NONE}, 100)
     assert quiet[Field.FAULT].value == ""
     assert quiet[Field.FAULT].quality is Quality.GOOD
-    lost = derive_readings(profile(fault, other), {"f": good(3)}, 100)
+    lost = read(profile(fault, other), {"f": good(3)}, 100)
     assert lost[Field.FAULT].value is None
-    none = derive_readings(profile(fault), {"f": NONE}, 100)
+    none = read(profile(fault), {"f": NONE}, 100)
     assert none[Field.FAULT].quality is Quality.NOT_IMPLEMENTED
-    number = derive_readings(profile(point("x", Role.FIRMWARE)), {"x": good(12)}, 100)
+    number = read(profile(point("x", Role.FIRMWARE)), {"x": good(12)}, 100)
     assert number.text(Field.FIRMWARE) == "12"
 
 
 def test_energy_available_comes_from_capacity_and_state_of_charge() -> None:
     capacity = point("c", Role.CAPACITY, Unit.WH)
     soc = point("s", Role.STATE_OF_CHARGE, Unit.PERCENT)
-    readings = derive_readings(profile(capacity, soc), {"c": good(9_999), "s": good(50, at=90)}, 100)
+    readings = read(profile(capacity, soc), {"c": good(9_999), "s": good(50, at=90)}, 100)
     assert readings.number(Field.ENERGY_AVAILABLE_WH) == 4999
     assert readings[Field.ENERGY_AVAILABLE_WH].age_s == 10
     stale = PointState(Fraction(50), Quality.STALE, 90)
-    aged = derive_readings(profile(capacity, soc), {"c": good(9_999), "s": stale}, 100)
+    aged = read(profile(capacity, soc), {"c": good(9_999), "s": stale}, 100)
     assert aged[Field.ENERGY_AVAILABLE_WH].quality is Quality.STALE
-    lost = derive_readings(profile(capacity, soc), {"c": good(9_999), "s": LOST}, 100)
+    lost = read(profile(capacity, soc), {"c": good(9_999), "s": LOST}, 100)
     assert lost[Field.ENERGY_AVAILABLE_WH].quality is Quality.NOT_IMPLEMENTED
     own = point("e", Role.ENERGY_AVAILABLE, Unit.WH)
-    said = derive_readings(profile(capacity, soc, own), {"c": good(9_999), "s": good(50), "e": good(7)}, 100)
+    said = read(profile(capacity, soc, own), {"c": good(9_999), "s": good(50), "e": good(7)}, 100)
     assert said.number(Field.ENERGY_AVAILABLE_WH) == 7
 
 
 def test_load_comes_from_the_inverter_and_the_grid() -> None:
     ac = point("a", Role.AC_POWER, Unit.W)
     grid = point("g", Role.GRID_POWER, Unit.W, positive=Direction.IMPORT)
-    readings = derive_readings(profile(ac, grid), {"a": good(3000), "g": good(-1000)}, 100)
+    readings = read(profile(ac, grid), {"a": good(3000), "g": good(-1000)}, 100)
     assert readings.number(Field.LOAD_W) == 2000
-    charging = derive_readings(profile(ac, grid), {"a": good(-500), "g": good(1200)}, 100)
+    charging = read(profile(ac, grid), {"a": good(-500), "g": good(1200)}, 100)
     assert charging.number(Field.LOAD_W) == 700
-    lost = derive_readings(profile(ac, grid), {"a": good(3000), "g": LOST}, 100)
+    lost = read(profile(ac, grid), {"a": good(3000), "g": LOST}, 100)
     assert Field.LOAD_W not in list(lost)
 
 

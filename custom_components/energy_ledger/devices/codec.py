@@ -51,7 +51,11 @@ def decode(point: RegisterPoint, registers: Mapping[int, int]) -> Value | None:
         return None
     if point.mask is not None:
         raw = Fraction((pattern & point.mask) >> _lowest_bit(point.mask))
-    value = raw * point.scale * Fraction(10) ** exponent + point.offset
+    value = raw if point.scale == 1 else raw * point.scale
+    if exponent:
+        value *= Fraction(10) ** exponent
+    if point.offset:
+        value += point.offset
     if point.valid is not None and not point.valid.contains(value):
         return None
     return value
@@ -61,6 +65,8 @@ def _pattern(point: RegisterPoint, registers: Mapping[int, int]) -> int:
     """The point's bits as one unsigned number over the whole width."""
     if point.high_word is not None:
         return registers[point.high_word] << 16 | registers[point.address]
+    if point.length == 1:
+        return registers[point.address]
     words = [registers[point.address + index] for index in range(point.length)]
     return join_words(words, point.word_order)
 

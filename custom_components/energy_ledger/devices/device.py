@@ -32,7 +32,16 @@ from .profile.model import (
     ValueType,
 )
 from .profile.units import Unit, convert
-from .readings import COUNTER_FIELDS, Field, PointState, Quality, Reading, Readings, derive_readings
+from .readings import (
+    COUNTER_FIELDS,
+    Field,
+    PointState,
+    Quality,
+    Reading,
+    Readings,
+    derive_readings,
+    roles_of,
+)
 from .transport.base import ModbusUnit
 
 # With less than this the sun is considered down when a device falls silent (W).
@@ -243,9 +252,12 @@ class Device:
             return self._lost(outcome.error or self._silence(), Availability.OFFLINE)
         now = self._clock()
         failed = False
+        unproven = {
+            companion for companion in self.units if companion and self._unproven(bound, outcome, companion)
+        }
         for point in due:
-            unproven = self._unproven(bound, outcome, point.companion or "")
-            state = self._state(point, {} if unproven else outcome.of(point), now)
+            lost = (point.companion or "") in unproven
+            state = self._state(point, {} if lost else outcome.of(point), now)
             self._states[point.name] = state
             failed = failed or not (state.quality is Quality.GOOD or state.no_value or point.optional)
         if self._slow_due():
@@ -351,7 +363,8 @@ class Device:
         """Make the readings from the states."""
         profile = bound.profile if bound is not None else self.profile
         self._derived = derive_points(profile.derived, self._states)
-        raw = derive_readings(profile, self.states, self._clock())
+        roles = bound.roles if bound is not None else roles_of(profile)
+        raw = derive_readings(roles, self.states, self._clock())
         fields = dict(raw.items())
         for field in COUNTER_FIELDS & fields.keys():
             fields[field] = self._counted(profile, field, fields[field], raw.number(Field.RATED_W))

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from .errors import DeviceError, IdentityMismatch, NotDetected
-from .profile.model import Check, Profile, RegisterPoint, Value
+from .profile.model import Check, Profile, RegisterPoint, Role, Value
+from .readings import AnyPoint, roles_of
 from .sunspec.bind import bind, bind_check
 from .sunspec.layout import Layout, discover
 from .transport.base import ModbusUnit
@@ -41,6 +42,7 @@ class BoundProfile:
     identity: tuple[IdentityCheck, ...]
     missing: frozenset[str]
     layouts: Mapping[str | None, Layout]
+    roles: Mapping[Role, tuple[AnyPoint, ...]]
 
 
 class Mapper:
@@ -116,4 +118,4 @@ def _bound(profile: Profile, missing: frozenset[str], layouts: Mapping[str | Non
             continue
         named = dataclasses.replace(bound.point, name=f"identity#{number}")
         identity.append(IdentityCheck(named, bound))
-    return BoundProfile(profile, points, tuple(identity), missing, layouts)
+    return BoundProfile(profile, points, tuple(identity), missing, layouts, roles_of(profile))

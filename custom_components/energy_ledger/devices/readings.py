@@ -215,16 +215,21 @@ class Readings(Mapping[Field, Reading]):
         return value if isinstance(value, str) else None
 
 
-def derive_readings(profile: Profile, states: Mapping[str, PointState], now: float) -> Readings:
-    """Readings of every role that the profile feeds. `now` is on the clock of the states' `at`.
+def roles_of(profile: Profile) -> dict[Role, tuple[AnyPoint, ...]]:
+    """The points that feed each role, in the order of preference; roles that nothing feeds are left out."""
+    fed = {role: profile.by_role(role) for role in Role}
+    return {role: points for role, points in fed.items() if points}
+
+
+def derive_readings(
+    roles: Mapping[Role, tuple[AnyPoint, ...]], states: Mapping[str, PointState], now: float
+) -> Readings:
+    """Readings of every role that the profile feeds (`roles_of`). `now` is on the clock of the states' `at`.
 
     Counters are the device's own registers here; `counters.LifetimeCounter` makes them survive resets.
     """
     fields: dict[Field, Reading] = {}
-    for role in Role:
-        candidates = profile.by_role(role)
-        if not candidates:
-            continue
+    for role, candidates in roles.items():
         if role in (Role.WARNING, Role.FAULT):
             fields[_TEXTS[role]] = _joined(candidates, states, now)
             continue
@@ -238,6 +243,8 @@ def derive_readings(profile: Profile, states: Mapping[str, PointState], now: flo
 def _best(candidates: tuple[AnyPoint, ...], states: Mapping[str, PointState]) -> tuple[AnyPoint, PointState]:
     """The first candidate of the best quality; a value that is "not implemented" is the last choice."""
     missing = PointState(None, Quality.UNAVAILABLE)
+    if len(candidates) == 1:
+        return candidates[0], states.get(candidates[0].name, missing)
     known = [(point, states.get(point.name, missing)) for point in candidates]
     return min(known, key=lambda pair: QUALITY_ORDER.index(pair[1].quality))
 
