@@ -30,6 +30,7 @@ from ledger_core.rules.headers import is_checkpoint, median_time
 from ledger_core.rules.prepare import envelope_size, require_record_size
 from ledger_core.rules.state import State
 from ledger_core.rules.table import Journal
+from ledger_core.rules.work import search
 
 FRAMING_BYTES = 32
 """At most so many bytes stand around a record or a bundle in a block's body."""
@@ -151,18 +152,12 @@ def _takes(ctx: Context, apply: Callable[[], object]) -> LedgerError | None:
 
 
 def search_nonce(header: Header, first: int = 0, tries: int = 2**32) -> Header | None:
-    """Return the header with a nonce that meets its target, or None within so many tries.
-
-    The plain loop for tests and synthetic chains; a node mines in a process of its own.
-    """
+    """Return the header with the lowest nonce that meets its target, or None within so many tries."""
     target = expand_target(header.target)
     if target is None:
         raise ValueError(f"not a compact target: {header.target:#x}")
-    for nonce in range(first, first + tries):
-        candidate = replace(header, nonce=nonce)
-        if int.from_bytes(header_hash(candidate.encode())) <= target:
-            return candidate
-    return None
+    nonce = search(header.encode(), target, first, tries)
+    return None if nonce is None else replace(header, nonce=nonce)
 
 
 def seal(header: Header, body: bytes, signer: Signer) -> Block:
