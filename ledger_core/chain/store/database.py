@@ -23,6 +23,7 @@ class Database:
 
     def __init__(self, path: Path, *, writable: bool) -> None:
         self.path = path
+        self.writable = writable
         self._lock = threading.RLock()
         self._idle: list[sqlite3.Connection] = []
         self._closed = False
@@ -120,12 +121,19 @@ class Database:
         with self._lock, as_chain_errors(self.path):
             self.writer().execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             if durable:
-                self.checkpoint()
+                # What was only handed to the system so far goes to the disk.
+                self.writer().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
     def checkpoint(self) -> None:
         """Work off the write-ahead log and cut it."""
         with self._lock, as_chain_errors(self.path):
-            self.writer().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            busy = self.writer().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        if busy:
+            raise ChainError(
+                "store_busy",
+                f"{self.path}: another program reads the database; close it and try again",
+                path=str(self.path),
+            )
 
     def execute_alone(self, statement: str) -> None:
         """Run a statement that can't stand in a transaction."""

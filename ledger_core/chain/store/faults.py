@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from ledger_core.chain.store.files import rebuild_command
+from ledger_core.chain.store.files import log_size, rebuild_command
 from ledger_core.errors import ChainError
 
 _NO_ROOM: Final = 1024 * 1024
@@ -95,7 +95,7 @@ def _from_sqlite(error: sqlite3.Error, database: Path) -> ChainError:
 def _no_room(database: Path) -> bool:
     try:
         system = os.statvfs(database.parent)
-        size = database.with_name(database.name + "-wal").stat().st_size
+        size = log_size(database)
     except OSError:
         return False
     return system.f_bavail * system.f_frsize < _NO_ROOM or size >= _file_size_limit() - _NO_ROOM

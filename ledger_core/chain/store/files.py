@@ -4,7 +4,7 @@ import contextlib
 import fcntl
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -82,6 +82,14 @@ def locked(directory: Path) -> Iterator[None]:
         lock.release()
 
 
+def log_size(database: Path) -> int:
+    """Return the size of the write-ahead log beside a database, in bytes; 0 where there is none."""
+    try:
+        return database.with_name(f"{database.name}-wal").stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def sync_directory(directory: Path) -> None:
     """Make renames in a directory durable."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
@@ -105,14 +113,17 @@ def announce_replacement(directory: Path, now: int) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+    while (directory / f"{DAMAGED}{timestamp(now)}").exists():
+        now += 1
     building.rename(directory / f"{READY}{timestamp(now)}")
     sync_directory(directory)
 
 
-def finish_replacement(directory: Path) -> Path | None:
+def finish_replacement(directory: Path, on_stage: Callable[[str], None]) -> Path | None:
     """Put a complete new database in place and the old one aside; can be repeated after a crash at any point.
 
-    Returns where the old database is, or None where nothing waited. The caller holds the lock.
+    `on_stage` is told each step that is done. The caller holds the lock. Returns where the old database is,
+    or None where nothing waited.
     """
     ready = pending_replacement(directory)
     if ready is None:
@@ -122,10 +133,13 @@ def finish_replacement(directory: Path) -> Path | None:
     # A database must never meet the write-ahead log of another: the log goes first, then the old database.
     for suffix in BESIDE:
         _move(directory / f"{DATABASE}{suffix}", directory / f"{aside.name}{suffix}")
+    on_stage("log set aside")
     _move(database, aside)
     sync_directory(directory)
+    on_stage("database set aside")
     ready.rename(database)
     sync_directory(directory)
+    on_stage("database replaced")
     return aside if aside.exists() else None
 
 
@@ -136,5 +150,5 @@ def _move(source: Path, target: Path) -> None:
 
 def discard_unfinished(directory: Path) -> None:
     """Remove what an interrupted rebuild left."""
-    for suffix in ("", *BESIDE, "-journal"):
-        (directory / f"{BUILDING}{suffix}").unlink(missing_ok=True)
+    for path in directory.glob(f"{BUILDING}*"):
+        path.unlink(missing_ok=True)
