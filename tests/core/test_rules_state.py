@@ -8,6 +8,7 @@ import pytest
 
 from ledger_core.errors import ChainError
 from ledger_core.rules.state import State, load_snapshot
+from tests.core.attempts import attempt, code_of
 from tests.core.scenario import eventful_world
 
 
@@ -64,19 +65,17 @@ def test_every_row_counts_for_the_hash(state: State) -> None:
 def test_damaged_snapshot_is_refused_or_shows_in_the_hash(state: State) -> None:
     """A flipped bit gives a clear error, or a state that no header's state hash proves."""
     data = state.snapshot()
-    genesis = state.genesis
     chosen = random.Random(1)
     errors = 0
     for _ in range(300):
         flipped = bytearray(data)
         flipped[chosen.randrange(len(data))] ^= 1 << chosen.randrange(8)
-        try:
-            twin = load_snapshot(bytes(flipped))
-        except ChainError as error:
-            errors += 1
-            assert error.code in {"snapshot_damaged", "snapshot_version"}
+        twin = attempt(load_snapshot, bytes(flipped))
+        if isinstance(twin, State):
+            assert twin.hash() != state.hash()
         else:
-            assert twin.hash() != state.hash() or (twin.snapshot() == data and twin.genesis == genesis)
+            errors += 1
+            assert twin.code in {"snapshot_damaged", "snapshot_version"}
     assert errors
 
 
@@ -135,7 +134,4 @@ def test_a_bit_of_undo_data_never_raises_anything_else() -> None:
     for _ in range(300):
         flipped = bytearray(data)
         flipped[chosen.randrange(len(data))] ^= 1 << chosen.randrange(8)
-        try:
-            world.state.decode_undo(bytes(flipped))
-        except ChainError as error:
-            assert error.code == "undo_damaged"
+        assert code_of(world.state.decode_undo, bytes(flipped)) in {"", "undo_damaged"}
