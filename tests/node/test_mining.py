@@ -1,0 +1,139 @@
+"""Mining in a child process: a real one, bounded by easy targets."""
+
+import asyncio
+import json
+import os
+import queue
+import signal
+import sys
+from typing import Any
+
+import pytest
+
+from ledger_core.node.mining import miner as miner_module
+from ledger_core.node.mining.miner import WORKER, Miner
+from ledger_core.node.mining.worker import Pace, parse_job, work
+from ledger_core.records.block import Header, header_hash
+from ledger_core.rules.assemble import assemble, seal
+from ledger_core.rules.difficulty import compact_target, expand_target
+from tests.core.world import World
+
+LIMIT_S = 20.0
+
+
+def header_with(target: int, nonce: int = 0) -> Header:
+    return Header(1, 1, bytes(32), bytes(32), 0, bytes(32), 1, compact_target(target), bytes(32), nonce)
+
+
+def meets(header: Header) -> bool:
+    target = expand_target(header.target)
+    assert target is not None
+    return int.from_bytes(header_hash(header.encode())) <= target
+
+
+async def mined(header: Header, miner: Miner, found: asyncio.Queue[Header]) -> Header:
+    miner.search(header)
+    async with asyncio.timeout(LIMIT_S):
+        return await found.get()
+
+
+async def test_a_real_process_mines_a_block_that_the_rules_take() -> None:
+    world = World()
+    found: asyncio.Queue[Header] = asyncio.Queue()
+    miner = Miner(found.put_nowait, share=1.0)
+    await miner.start()
+    try:
+        template = assemble(world.state, (), (), world["anna"].node.public_key, world.now + 30)
+        header = await mined(template.header, miner, found)
+        world.now += 30
+        world.apply(seal(header, template.body, world["anna"].node))
+        assert world.state.tip.height == 1
+    finally:
+        await miner.stop()
+
+
+async def test_a_newer_job_replaces_an_older_one_and_a_pause_ends_it() -> None:
+    found: asyncio.Queue[Header] = asyncio.Queue()
+    miner = Miner(found.put_nowait, share=0.5)
+    await miner.start()
+    try:
+        miner.search(header_with(1))
+        easy = header_with(2**250, nonce=5)
+        header = await mined(easy, miner, found)
+        assert meets(header)
+        assert header.nonce >= 5
+        miner.search(header_with(1))
+        miner.pause()
+        assert meets(await mined(header_with(2**249), miner, found))
+        assert found.empty()
+    finally:
+        await miner.stop()
+
+
+async def test_a_killed_process_is_started_again_with_its_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(miner_module, "FIRST_PAUSE_S", 0.01)
+    found: asyncio.Queue[Header] = asyncio.Queue()
+    miner = Miner(found.put_nowait, share=1.0)
+    await miner.start()
+    try:
+        assert meets(await mined(header_with(2**250), miner, found))
+        process = miner._process
+        assert process is not None
+        miner.search(header_with(2**248))
+        os.kill(process.pid, signal.SIGKILL)
+        async with asyncio.timeout(LIMIT_S):
+            assert meets(await found.get())
+    finally:
+        await miner.stop()
+    assert process.returncode is not None
+
+
+async def test_the_process_ends_when_its_parent_does() -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", WORKER, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdin is not None
+    job = {"job": 1, "header": header_with(1).encode().hex(), "target": "1", "share": 1.0}
+    process.stdin.write(json.dumps(job).encode() + b"\n")
+    process.stdin.close()
+    async with asyncio.timeout(LIMIT_S):
+        assert await process.wait() == 0
+
+
+def test_bad_jobs_are_named_and_do_not_end_the_process() -> None:
+    lines: queue.Queue[dict[str, Any] | None] = queue.Queue()
+    said: list[dict[str, Any]] = []
+    good = {"job": 3, "header": header_with(2**252).encode().hex(), "target": f"{2**252:x}", "share": 1}
+    for line in ({"job": 1}, {**good, "share": 0}, {**good, "header": "00"}, good, None):
+        lines.put(line)
+    lines.put(None)
+    work(lines, said.append)
+    assert [message["error"][:9] for message in said if "error" in message] == ["not a job"] * 3
+    lines = queue.Queue()
+    lines.put(good)
+    said.clear()
+
+    def say(message: dict[str, Any]) -> None:
+        said.append(message)
+        lines.put(None)
+
+    work(lines, say)
+    assert said[-1]["job"] == 3
+
+
+def test_the_pace_keeps_the_share_and_reports_the_rate() -> None:
+    pace = Pace()
+    assert pace.pause_after(256, 0.01, 0.05) == pytest.approx(0.19)
+    assert pace.tries == 512
+    assert pace.pause_after(512, 0.04, 1.0) == 0
+    assert pace.tries == 256
+    assert pace.rate(1000, 10.0) is None
+    assert pace.rate(1000, 15.0) == pytest.approx(400)
+    assert pace.rate(500, 20.0) == pytest.approx(100)
+
+
+def test_a_share_out_of_bounds_is_refused() -> None:
+    with pytest.raises(ValueError, match="up to 1"):
+        Miner(lambda _header: None, share=1.5)
+    with pytest.raises(ValueError, match="up to 1"):
+        parse_job({"job": 1, "header": "", "target": "1", "share": 2})
