@@ -118,6 +118,13 @@ class SimulatedDevice:
             orders = orders.combined(obey_sunspec(self.sunspec, self.settings, ratings))
         return orders
 
+    def sunspec_address(self, number: int, path: str, instance: int = 1) -> int:
+        """Return the address of a point of its SunSpec map; raises LookupError where there is none."""
+        if self.sunspec is None:
+            raise LookupError(f"{self.profile.id} has no SunSpec map")
+        self._refresh()
+        return self.sunspec.model(number, instance).address_of(path)
+
     def happen(self, fault: Fault) -> bool:
         """Let a fault that is an event happen; return whether it was one."""
         self._refresh()

@@ -151,7 +151,7 @@ def _status(point: Point, view: View, *, fuel_cell: bool) -> Fraction:
         words = ("mppt", "running", "standby", "idle", "normal", "on")
     for word in words:
         for code, label in point.labels.items():
-            if label.lower().replace("_", " ").startswith(word):
+            if any(part.startswith(word) for part in label.lower().replace("_", " ").split()):
                 return Fraction(1 << code if point.meaning is Meaning.BITS else code)
     return Fraction(0 if point.meaning is Meaning.BITS else min(point.labels))
 

@@ -2,14 +2,15 @@
 
 import asyncio
 import struct
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from typing import Any
 
+from custom_components.energy_ledger.devices.profile.load import load_profiles
+from custom_components.energy_ledger.devices.profile.model import Profile
 from simulator.config import HomeConfig, build_config
 from simulator.home import SimulatedHome
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
 
 NOON = 1_782_039_600  # 2026-06-21 11:00 UTC, high sun in Berlin
 PATIENCE_S = 5.0
@@ -143,3 +144,35 @@ async def running(*devices: dict[str, Any] | str, **home: Any) -> AsyncIterator[
 
 def port_of(home: SimulatedHome, link: str = "d0") -> int:
     return home.link(link).port
+
+
+@cache
+def profiles() -> Mapping[str, Profile]:
+    """Our profiles, read once."""
+    return load_profiles()
+
+
+def every_profile() -> list[tuple[str, str]]:
+    """Every profile with each of its variants, "" where it has none."""
+    return [
+        (profile.id, variant)
+        for profile in profiles().values()
+        for variant in (list(profile.variants) or [""])
+    ]
+
+
+def device_of(profile_id: str, variant: str, **more: Any) -> dict[str, Any]:
+    """A device's description for `config`."""
+    return {"profile": profile_id, **({"variant": variant} if variant else {}), **more}
+
+
+def f32(value: float, *, little: bool = False) -> list[int]:
+    """A float's two words."""
+    high, low = struct.unpack(">HH", struct.pack(">f", value))
+    return [low, high] if little else [high, low]
+
+
+def i32(value: int, *, little: bool = False) -> list[int]:
+    """A signed or unsigned number's two words."""
+    high, low = struct.unpack(">HH", struct.pack(">I", value & 0xFFFF_FFFF))
+    return [low, high] if little else [high, low]

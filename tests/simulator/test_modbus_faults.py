@@ -1,4 +1,4 @@
-"""Every fault on demand, over sockets, with TCP and RTU framing: it does what it says, and then it is over."""
+"""Every fault on demand, over sockets, with TCP and RTU framing: it does what it says, then it is over."""
 
 import asyncio
 import struct
