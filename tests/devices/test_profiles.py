@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from custom_components.energy_ledger.devices.codec import decode, encode_number
-from custom_components.energy_ledger.devices.profile.load import load_profiles, profile_ids
+from custom_components.energy_ledger.devices.errors import ProfileError
+from custom_components.energy_ledger.devices.profile.load import load_profiles, parse_profile, profile_ids
 from custom_components.energy_ledger.devices.profile.model import (
     HOLD_S,
     POWER_W,
@@ -351,3 +354,17 @@ def test_commands_that_switch_take_no_watts() -> None:
     assert sum(REGISTERS[part.type] for part in block.fields) == 13
     assert len(amounts(charge.steps[0])) == 9
     assert REGISTERS[ValueType.U64] == 4
+
+
+def test_the_documentation_is_right() -> None:
+    """The page on devices lists every profile, and its example and its error message are real."""
+    page = (Path(__file__).parents[2] / "docs" / "devices.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) & FAMILIES == FAMILIES
+    example = page.split("```yaml\n")[1].split("```")[0]
+    profile = parse_profile(example, "mine.yaml")
+    assert set(profile.commands) == {CommandName.CHARGE}
+    told = re.search(r"^    (mine\.yaml:.*)$", page, re.MULTILINE)
+    assert told is not None
+    with pytest.raises(ProfileError) as caught:
+        parse_profile(example.replace('type: u16, unit: "%"', 'tpye: u16, unit: "%"'), "mine.yaml")
+    assert str(caught.value) == told[1]

@@ -46,9 +46,9 @@ class MissingValueError(LookupError):
 class Amount:
     """A number to write, in the setting's unit: a literal, or `source * factor / per + offset`, clamped.
 
-    `source` is a placeholder (`PLACEHOLDERS`) or the name of a point; `per`, `offset`, `minimum` and `maximum`
-    may name points too. No other arithmetic exists, so a profile can't run code. `default` stands in when the source
-    has no value.
+    `source` is a placeholder (`PLACEHOLDERS`) or a point's name; `per`, `offset`, `minimum` and `maximum`
+    may name points too. No other arithmetic exists, so a profile can't run code. `default` stands in when the
+    source has no value.
     """
 
     literal: Fraction | None = None
