@@ -94,9 +94,6 @@ class _Keys:
         value = self._values.pop(key, default)
         return default if value is None else value
 
-    def has(self, key: str) -> bool:
-        return self._values.get(key) is not None
-
     def integer(self, key: str, default: int, low: int, high: int) -> int:
         value = self.take(key, default)
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
@@ -336,7 +333,7 @@ def _device(where: str, entry: object, seed: int, profiles: Mapping[str, Profile
     profile_id = keys.choice("profile", "", sorted(profiles))
     profile = profiles[profile_id]
     checks: tuple[Check, ...] = ()
-    if profile.variants or keys.has("variant"):
+    if profile.variants:
         variant = keys.choice("variant", next(iter(profile.variants), ""), sorted(profile.variants))
         checks = profile.variants[variant].when
         profile = profile.choose(variant)
