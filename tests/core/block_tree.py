@@ -67,13 +67,19 @@ class BlockTree:
         }
 
     def grow(
-        self, parent: TreeNode, *, transfer: bool = True, vote: bool = True, step: int | None = None
+        self,
+        parent: TreeNode,
+        *,
+        transfer: bool = True,
+        votes: list[VoteSignature] | None = None,
+        step: int | None = None,
     ) -> TreeNode:
-        """Mine a block on a parent, with some of the votes and records that are possible there."""
+        """Mine a block on a parent, with these votes, or some of those that are possible there."""
         state = parent.state.copy()
         now = max(state.tip.times) + (step or self.random.randint(1, 60))
         miner = self.world.homes[self.random.choice(list(self.world.homes))].node
-        bundles = bundle_votes(self._some_votes(parent) if vote else [], state.node_keys.get)
+        cast = self._some_votes(parent) if votes is None else votes
+        bundles = bundle_votes(cast, state.node_keys.get)
         records = [self._transfer(now)] if transfer and self.random.random() < 0.5 else []
         template = assemble(state, records, bundles, miner.public_key, now)
         header = search_nonce(template.header)
@@ -118,12 +124,12 @@ class BlockTree:
             if not below:
                 continue
             source = self.random.choice(below) if name in self.liars else max(below)
-            vote = self._cast(name, state, source, target)
+            vote = self.cast(name, state, source, target)
             if vote is not None:
                 cast.append(vote)
         return cast
 
-    def _cast(self, name: str, state: State, source: int, target: int) -> VoteSignature | None:
+    def cast(self, name: str, state: State, source: int, target: int) -> VoteSignature | None:
         """A vote, unless an honest node must not sign it."""
         checkpoints = state.checkpoints
         node = self.world.homes[name].node
@@ -179,7 +185,7 @@ class BlockTree:
 
         ranked = sorted(self.nodes, key=rank)
         if len(ranked) > 1 and rank(ranked[-1]) == rank(ranked[-2]):
-            return self.grow(ranked[-1], vote=False)
+            return self.grow(ranked[-1], votes=[])
         return ranked[-1]
 
 

@@ -100,12 +100,11 @@ def grow_with_votes(tree: BlockTree, parent: TreeNode, names: list[str], step: i
     state = parent.state
     target = max(state.checkpoints)
     source = max((h for h, row in state.checkpoints.items() if row.justified and h < target), default=None)
-    tree._some_votes = lambda _parent: (  # type: ignore[method-assign]
-        []
-        if source is None or target <= state.tip.final
-        else [vote for name in names if (vote := tree._cast(name, state, source, target)) is not None]
-    )
-    return tree.grow(parent, transfer=False, step=step)
+    votes = []
+    if source is not None and target > state.tip.final:
+        cast = (tree.cast(name, state, source, target) for name in names)
+        votes = [vote for vote in cast if vote is not None]
+    return tree.grow(parent, transfer=False, votes=votes, step=step)
 
 
 def test_a_third_of_liars_can_break_finality_and_is_caught() -> None:
@@ -133,7 +132,7 @@ def test_a_thousand_times_the_work_never_undoes_a_final_block(verifier: Verifier
     rival = tree.root
     rivals = []
     while rival.work < 1000 * node.work:
-        rival = tree.grow(rival, transfer=False, vote=False, step=1)
+        rival = tree.grow(rival, transfer=False, votes=[], step=1)
         rivals.append(rival)
     chain = deliver(tree, verifier, [entry.block for entry in tree.nodes if entry.block is not None])
     assert chain.is_active(node.state.tip.hash)

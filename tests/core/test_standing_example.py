@@ -1,5 +1,7 @@
 """The standing example of the design: 10 kW registered, 7 kW sold to B, 4 kW to C refused."""
 
+from typing import Any
+
 import pytest
 
 from ledger_core.errors import RuleError
@@ -15,8 +17,8 @@ END_1 = START_1 + 4 * SLOT
 LATER = END_1
 
 
-def offer(world: World, quantity: int, start: int = START_1, end: int = END_1, **fields: object) -> Record:
-    values: dict[str, object] = {
+def offer(world: World, quantity: int, start: int = START_1, end: int = END_1, **fields: Any) -> Record:
+    values: dict[str, Any] = {
         "side": Side.SELL,
         "asset": asset_id("anna pv"),
         "carrier": Carrier.ELECTRICITY,
@@ -79,7 +81,7 @@ def test_stored_energy_counts_what_is_outstanding(kind: AssetKind) -> None:
     world.mine(*(world.meter_record(name) for name in world.homes))
     store = world.asset_record("anna", "store", kind, 10_000, energy_wh=10_000, capacity_wh=12_000)
     world.mine(store)
-    fields = {"asset": asset_id("anna store"), "basis": Basis.ENERGY}
+    fields: dict[str, Any] = {"asset": asset_id("anna store"), "basis": Basis.ENERGY}
     first = offer(world, 7_000, **fields)
     world.mine(first)
     world.mine(accept(world, "bert", first, 7_000))
