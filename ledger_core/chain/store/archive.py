@@ -2,7 +2,6 @@
 
 import sqlite3
 import threading
-import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
@@ -11,6 +10,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from ledger_core.chain.store import shared
 from ledger_core.chain.store.columns import ColumnsError, Context
 from ledger_core.chain.store.faults import damaged
 from ledger_core.chain.store.keybook import KeyBook
@@ -43,26 +43,16 @@ class Archive:
         self._genesis = genesis
         self._chain_id = genesis.chain_id
         self._database = database
-        self._keys = KeyBook()
-        self._saved_keys = 0
+        self._book = KeyBook()
+        self._saved = (0, 0)
         self._lock = threading.Lock()
         self._cache: OrderedDict[int, Segment] = OrderedDict()
         self._cached_bytes = 0
 
-    def load_keys(self, connection: sqlite3.Connection) -> None:
-        """Read the numbered keys; raises ChainError `store_damaged`."""
-        values: list[bytes] = []
-        for number, value in connection.execute("SELECT number, value FROM keys ORDER BY number"):
-            key = unseal_key(value)
-            if number != len(values) or key is None:
-                raise damaged(self._database, f"key {len(values)} of the archive is not readable")
-            values.append(key)
-        self.use_keys(values)
-
-    def use_keys(self, values: Sequence[bytes]) -> None:
-        """Take the numbered keys from elsewhere."""
-        self._keys = KeyBook(values)
-        self._saved_keys = len(values)
+    def load_book(self, connection: sqlite3.Connection) -> None:
+        """Read what the segments share; raises RowError."""
+        self._book = shared.load_book(connection)
+        self._saved = (len(self._book), len(self._book.dictionaries))
 
     # Writing: inside one transaction, ended by `committed` or `rolled_back`
 
@@ -78,12 +68,14 @@ class Archive:
         interval = self._genesis.parameters.checkpoint_interval
         for part in _cut(blocks, height + 1, interval):
             place = self._place(connection, height, parent_hash)
+            known = len(self._book)
             data = self._encode(part, place, parent_time)
             connection.execute("INSERT INTO segments VALUES (?, ?, ?)", (height + 1, parent_hash, data))
-            self._save_keys(connection)
+            self._save_keys(connection, known)
             height += len(part)
             parent_hash = header_hash(part[-1].header)
             parent_time = decode_header(part[-1].header).time
+            self._make_dictionary(connection, height)
             on_segment()
 
     def _encode(self, blocks: Sequence[StoredBlock], place: Place, parent_time: int) -> bytes:
@@ -92,20 +84,29 @@ class Archive:
         except ColumnsError as error:
             raise ChainError("archive_refused", f"{self._database}: {error}") from error
 
-    def _save_keys(self, connection: sqlite3.Connection) -> None:
-        saved = connection.execute("SELECT count(*) FROM keys").fetchone()[0]
-        rows = [(number, seal_key(key)) for number, key in enumerate(self._keys.since(saved), saved)]
-        if rows:
-            connection.executemany("INSERT INTO keys VALUES (?, ?)", rows)
-            connection.executemany("INSERT INTO keys_again VALUES (?, ?)", rows)
+    def _save_keys(self, connection: sqlite3.Connection, known: int) -> None:
+        entries = [shared.encode_entry(entry) for entry in self._book.since(known)]
+        shared.write_rows(connection, shared.KEYS, known, entries)
+
+    def _make_dictionary(self, connection: sqlite3.Connection, height: int) -> None:
+        """Train a dictionary whenever the archive has grown well beyond the last one's samples."""
+        made = len(self._book.dictionaries)
+        segments = height // self._genesis.parameters.checkpoint_interval
+        if made < len(shared.TRAINED_AT) and segments >= shared.TRAINED_AT[made]:
+            dictionary = shared.train(connection, self._book)
+            if dictionary is not None:
+                shared.write_rows(connection, shared.DICTIONARIES, made, [dictionary.dict_content])
+                self._book.dictionaries.append(dictionary)
 
     def committed(self) -> None:
         """Take note that the transaction is durable."""
-        self._saved_keys = len(self._keys)
+        self._saved = (len(self._book), len(self._book.dictionaries))
 
     def rolled_back(self) -> None:
         """Forget what the transaction would have added."""
-        self._keys.forget_after(self._saved_keys)
+        keys, dictionaries = self._saved
+        self._book.forget_after(keys)
+        del self._book.dictionaries[dictionaries:]
 
     def prune(self, connection: sqlite3.Connection, segment: Segment) -> None:
         """Replace a segment by one without bodies; its headers keep their Merkle roots."""
@@ -183,7 +184,7 @@ class Archive:
             (height, KNOWN_HASHES - 1),
         ).fetchall()
         hashes = (parent_hash, *chain.from_iterable(below))
-        return Place(self._genesis, self._chain_id, height, parent_hash, Context(self._keys, hashes))
+        return Place(self._genesis, self._chain_id, height, parent_hash, Context(self._book, hashes))
 
     def _keep(self, segment: Segment) -> None:
         with self._lock:
@@ -213,14 +214,3 @@ def _cut(blocks: Sequence[StoredBlock], first: int, interval: int) -> Iterator[l
             part, size = [], 0
     if part:
         yield part
-
-
-def seal_key(key: bytes) -> bytes:
-    """Return a key with its checksum."""
-    return key + zlib.crc32(key).to_bytes(4)
-
-
-def unseal_key(value: bytes) -> bytes | None:
-    """Return the key in a row, or None where its checksum is wrong."""
-    key = value[:-4]
-    return key if len(value) > 4 and zlib.crc32(key).to_bytes(4) == value[-4:] else None

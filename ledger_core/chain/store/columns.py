@@ -8,35 +8,46 @@ the shapes themselves, so that a new kind of record needs no change here.
 """
 
 import zlib
-from collections.abc import Sequence
-from compression.zstd import ZstdDecompressor, ZstdError
+from collections.abc import Iterable, Sequence
+from compression.zstd import CompressionParameter, ZstdDecompressor, ZstdDict, ZstdError
 from compression.zstd import compress as zstd_compress
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
 from ledger_core.chain.store.keybook import KeyBook
 
-LEVEL = 19
-"""Segments are small and written once: the best compression costs milliseconds."""
-
-MAX_UNPACKED = 256 * 1024 * 1024
+_OPTIONS: Final[dict[int, int]] = {
+    # Segments are small and written once: the best compression costs milliseconds.
+    CompressionParameter.compression_level: 19,
+    CompressionParameter.content_size_flag: 0,
+    CompressionParameter.dict_id_flag: 0,
+}
+MAX_UNPACKED: Final = 256 * 1024 * 1024
 """Far above any segment that the archive makes: it cuts them by size."""
+
+ASSETS: Final = 0
+"""The key book's space of 16-byte ids."""
+MINERS: Final = 1
+COSIGNERS: Final = 2
+_AUTHORS: Final = 3
+"""And upwards: who writes records of a kind, by the kind's number."""
 
 _SIZES_APART = frozenset({8, 64})
 """Sizes of bytes that are random: nonces and signatures."""
-_LEARNT_SIZE = 16
-"""Size of an asset id."""
-_KEY_SIZES = frozenset({16, 32})
+_ASSET_SIZE = 16
+_KEY_SIZE = 32
 _DIFFERENCE_LIMIT = 1 << 60
 _MANY = 32
 """A list of more items is taken for one of like items."""
 _MAX_DEPTH = 24
 
-# Tokens: a list in a column stands for something that is no integer, text, number, or None itself.
-_LIST_OF_LIKE, _KEY, _HASH, _APART, _INLINE, _PACKED, _VOTES, _LARGE = range(8)
+# Tokens: a list in a column stands for something that is no integer, text or None itself.
+_LIST_OF_LIKE, _ASSET, _KEY, _HASH, _APART, _INLINE, _LARGE, _MASK, _STEPS = range(9)
 _VOTE_BYTES = 66
+_PREFIX_BYTES = 9
+"""Checksum, number of the dictionary (0: none), length of the compressed part."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
@@ -50,7 +61,7 @@ class ColumnsError(ValueError):
 class Context(Struct, frozen=True):
     """What writer and reader both know."""
 
-    keys: KeyBook
+    book: KeyBook
     hashes: Sequence[bytes] = ()
     """Hashes of the last checkpoints: votes name them."""
 
@@ -71,7 +82,7 @@ class Writer:
     """Takes values; `pack` returns their bytes."""
 
     def __init__(self, context: Context) -> None:
-        self._keys = context.keys
+        self._book = context.book
         self._hashes = {value: number for number, value in enumerate(context.hashes)}
         self._columns: list[list[Any]] = []
         self._apart: list[bytes] = []
@@ -112,16 +123,18 @@ class Writer:
 
     def _put_bytes(self, column: Column, value: bytes) -> None:
         size = len(value)
-        if size in _SIZES_APART:
-            self.put_apart(column, value)
-        elif size in _KEY_SIZES:
-            number = self._keys.learn(value) if size == _LEARNT_SIZE else self._keys.get(value)
-            if number is not None:
-                column.values.append((_KEY, number))
+        if size == _ASSET_SIZE:
+            column.values.append((_ASSET, self._book.learn(ASSETS, value)))
+        elif size == _KEY_SIZE:
+            found = self._book.find(value)
+            if found is not None:
+                column.values.append((_KEY, *found))
             elif value in self._hashes:
                 column.values.append((_HASH, self._hashes[value]))
             else:
                 self.put_apart(column, value)
+        elif size in _SIZES_APART:
+            self.put_apart(column, value)
         else:
             column.values.append((_INLINE, value))
 
@@ -141,13 +154,21 @@ class Writer:
             for position, item in enumerate(value):
                 self.put(self.child(column, position), item, depth + 1)
 
-    def put_key(self, column: Column, key: bytes) -> None:
-        """Add a key that will come again."""
-        column.values.append((_KEY, self._keys.learn(key)))
+    def put_plain(self, column: Column, value: int) -> None:
+        """Add an integer that has nothing to do with the one before."""
+        column.values.append(value)
+
+    def put_key(self, column: Column, space: int, key: bytes) -> None:
+        """Add a key that will come again, to a column of nothing else."""
+        column.values.append(self._book.learn(space, key))
 
     def put_apart(self, column: Column, value: bytes) -> None:
         """Add bytes that no compressor can make smaller."""
         column.values.append((_APART, len(value)))
+        self._apart.append(value)
+
+    def put_fixed(self, value: bytes) -> None:
+        """Add bytes of which the reader knows the size, and that no compressor can make smaller."""
         self._apart.append(value)
 
     def put_packed(self, column: Column, data: bytes) -> None:
@@ -162,11 +183,14 @@ class Writer:
         if type(value) is not list or len(value) < 2 or _encode(value) != data:
             raise ColumnsError("not the canonical form of a tagged struct")
         tag, author = value[0], value[1]
-        if type(tag) is not int or type(author) is not bytes or len(author) != 32:
-            raise ColumnsError("the struct has no tag or no author")
-        column.values.append((_PACKED, tag, len(value)))
+        if type(tag) is not int or not 0 <= tag < _DIFFERENCE_LIMIT:
+            raise ColumnsError("the struct has no number")
+        if type(author) is not bytes or len(author) != _KEY_SIZE:
+            raise ColumnsError("the struct has no author")
+        column.values.append(tag)
         kind = self.child(column, tag)
-        self.put_key(self.child(kind, 1), author)
+        self.put(kind, len(value))
+        self.put_key(self.child(kind, 1), _AUTHORS + tag, author)
         for position in range(2, len(value)):
             self.put(self.child(kind, position), value[position])
 
@@ -174,39 +198,57 @@ class Writer:
         """Add the votes of a bundle: member indexes and signatures."""
         if not votes or len(votes) % _VOTE_BYTES:
             raise ColumnsError("not a whole number of votes")
-        token, last = [_VOTES], 0
-        for offset in range(0, len(votes), _VOTE_BYTES):
-            index = int.from_bytes(votes[offset : offset + 2])
-            token.append(index - last)
-            last = index
-            self._apart.append(votes[offset + 2 : offset + _VOTE_BYTES])
-        column.values.append(token)
+        indexes = [int.from_bytes(votes[at : at + 2]) for at in range(0, len(votes), _VOTE_BYTES)]
+        mask = 0
+        for index in indexes:
+            mask |= 1 << index
+        if list(_bits(mask)) == indexes:
+            column.values.append((_MASK, mask.to_bytes((mask.bit_length() + 7) // 8)))
+        else:
+            column.values.append((_STEPS, *indexes))
+        self._apart += [votes[at + 2 : at + _VOTE_BYTES] for at in range(0, len(votes), _VOTE_BYTES)]
 
     def pack(self) -> bytes:
         """Return all values as bytes, with a checksum."""
-        packed = zstd_compress(_encode(self._columns), LEVEL)
-        content = len(packed).to_bytes(4) + packed + b"".join(self._apart)
+        dictionaries = self._book.dictionaries
+        dictionary = dictionaries[-1] if dictionaries else None
+        packed = zstd_compress(_encode(self._columns), options=_OPTIONS, zstd_dict=dictionary)
+        content = len(dictionaries).to_bytes(1) + len(packed).to_bytes(4) + packed + b"".join(self._apart)
         return zlib.crc32(content).to_bytes(4) + content
 
 
+def unpack(data: bytes, dictionaries: Sequence[ZstdDict]) -> tuple[bytes, int]:
+    """Return what `pack` compressed, and where in the data the bytes kept apart begin.
+
+    Raises ColumnsError where anything is damaged.
+    """
+    if len(data) < _PREFIX_BYTES or zlib.crc32(memoryview(data)[4:]) != int.from_bytes(data[:4]):
+        raise ColumnsError("the checksum is wrong")
+    number, end = data[4], _PREFIX_BYTES + int.from_bytes(data[5:_PREFIX_BYTES])
+    if number > len(dictionaries):
+        raise ColumnsError(f"dictionary {number} is missing")
+    frame = ZstdDecompressor(zstd_dict=dictionaries[number - 1] if number else None)
+    try:
+        unpacked = frame.decompress(memoryview(data)[_PREFIX_BYTES:end], MAX_UNPACKED)
+    except ZstdError as error:
+        raise ColumnsError(f"the compressed part is not readable: {error}") from error
+    if not frame.eof:
+        raise ColumnsError("the compressed part is incomplete or too large")
+    return unpacked, end
+
+
 class Reader:
-    """Gives back what a writer took, in the same order."""
+    """Gives back what a writer took, in the same order.
+
+    Every method raises ColumnsError, LookupError, TypeError or ValueError on data that no writer made.
+    """
 
     def __init__(self, data: bytes, context: Context) -> None:
-        self._keys = context.keys
+        self._book = context.book
         self._hashes = context.hashes
-        if len(data) < 8 or zlib.crc32(memoryview(data)[4:]) != int.from_bytes(data[:4]):
-            raise ColumnsError("the checksum is wrong")
-        self._offset = 8 + int.from_bytes(data[4:8])
         self._data = data
-        try:
-            frame = ZstdDecompressor()
-            unpacked = frame.decompress(memoryview(data)[8 : self._offset], MAX_UNPACKED)
-            if not frame.eof:
-                raise ColumnsError("the compressed part is incomplete or too large")
-            self._columns = _decode_columns(unpacked)
-        except (ZstdError, msgspec.DecodeError) as error:
-            raise ColumnsError(f"not columns: {error}") from error
+        unpacked, self._offset = unpack(data, context.book.dictionaries)
+        self._columns = _decode_columns(unpacked)
         self._used = 0
         self.root = self._new_column()
 
@@ -223,8 +265,7 @@ class Reader:
 
     def take(self, column: Column) -> Any:
         """Return the column's next value; lists as tuples."""
-        token = column.values[column.position]
-        column.position += 1
+        token = self.take_plain(column)
         if type(token) is int:
             column.last += token
             return column.last
@@ -239,34 +280,52 @@ class Reader:
         if code == _LIST_OF_LIKE:
             child = self.child(column, None)
             return tuple([self.take(child) for _ in range(token[1])])
+        if code == _ASSET:
+            return self._book.value(ASSETS, token[1])
         if code == _KEY:
-            return self._keys[token[1]]
+            return self._book.value(token[1], token[2])
         if code == _HASH:
             return self._hashes[token[1]]
         if code == _APART:
-            return self._take_apart(token[1])
-        if code == _PACKED:
-            return self._take_packed(column, token[1], token[2])
-        if code == _VOTES:
-            return self._take_votes(token)
+            return self.take_fixed(token[1])
         return token[1]
 
-    def _take_apart(self, size: int) -> bytes:
+    def take_plain(self, column: Column) -> Any:
+        """Return what `put_plain` added."""
+        token = column.values[column.position]
+        column.position += 1
+        return token
+
+    def take_key(self, column: Column, space: int) -> bytes:
+        """Return what `put_key` added."""
+        return self._book.value(space, self.take_plain(column))
+
+    def take_fixed(self, size: int) -> bytes:
+        """Return the next of the bytes kept apart."""
         start = self._offset
         self._offset = end = start + size
         if end > len(self._data):
             raise ColumnsError("bytes are missing at the end")
         return self._data[start:end]
 
-    def _take_packed(self, column: Column, tag: int, length: int) -> bytes:
+    def take_packed(self, column: Column) -> bytes:
+        """Return what `put_packed` added."""
+        tag = self.take_plain(column)
         kind = self.child(column, tag)
-        values = [tag]
-        values += [self.take(self.child(kind, position)) for position in range(1, length)]
+        length = self.take(kind)
+        values = [tag, self.take_key(self.child(kind, 1), _AUTHORS + tag)]
+        values += [self.take(self.child(kind, position)) for position in range(2, length)]
         return _encode(values)
 
-    def _take_votes(self, token: list[int]) -> bytes:
-        parts, index = [], 0
-        for step in token[1:]:
-            index += step
-            parts += [index.to_bytes(2), self._take_apart(64)]
-        return b"".join(parts)
+    def take_votes(self, column: Column) -> bytes:
+        """Return what `put_votes` added."""
+        token = self.take_plain(column)
+        indexes: Iterable[int] = token[1:]
+        if token[0] == _MASK:
+            indexes = _bits(int.from_bytes(token[1]))
+        return b"".join([index.to_bytes(2) + self.take_fixed(64) for index in indexes])
+
+
+def _bits(mask: int) -> Iterable[int]:
+    """Return the positions of the set bits, ascending."""
+    return [position for position in range(mask.bit_length()) if mask >> position & 1]

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from ledger_core.chain.model import SnapshotInfo
-from ledger_core.chain.store import schema
-from ledger_core.chain.store.archive import KNOWN_HASHES, MAX_SEGMENT_BLOCKS, unseal_key
+from ledger_core.chain.store import schema, shared
+from ledger_core.chain.store.archive import KNOWN_HASHES, MAX_SEGMENT_BLOCKS
 from ledger_core.chain.store.columns import ColumnsError, Context
 from ledger_core.chain.store.compression import RowError, blob, decompress
 from ledger_core.chain.store.files import BUILDING, log_size
@@ -48,7 +48,7 @@ class Salvage:
         """None where neither the database nor the caller says whose chain it is."""
         self.tip_height = self._find_tip()
         """As the database says; None where that is not readable."""
-        self._keys = KeyBook(self._read_keys())
+        self._book = self._read_book()
 
     def _find_genesis(self) -> Genesis | None:
         with contextlib.suppress(*_UNREADABLE):
@@ -64,21 +64,26 @@ class Salvage:
             return height if type(height) is int else None
         return None
 
-    def _read_keys(self) -> list[bytes]:
-        keys: list[bytes] = []
-        while True:
-            key = self._key("keys", len(keys)) or self._key("keys_again", len(keys))
-            if key is None:
-                return keys
-            keys.append(key)
+    def _read_book(self) -> KeyBook:
+        book = KeyBook(shared.decode_entry(data) for data in self._shared(shared.KEYS))
+        with contextlib.suppress(RowError):
+            for data in self._shared(shared.DICTIONARIES):
+                book.dictionaries.append(shared.load_dictionary(data))
+        return book
 
-    def _key(self, table: str, number: int) -> bytes | None:
-        with contextlib.suppress(*_UNREADABLE):
-            row = self._connection.execute(
-                f"SELECT value FROM {table} WHERE number = ?",  # noqa: S608 - the names are ours
-                (number,),
-            ).fetchone()
-            return None if row is None else unseal_key(blob(row[0]))
+    def _shared(self, table: str) -> Iterator[bytes]:
+        """Yield the values of a table, each from whichever copy is whole, up to the first that is lost."""
+        number = 0
+        while (value := self._shared_value(table, number)) is not None:
+            yield value
+            number += 1
+
+    def _shared_value(self, table: str, number: int) -> bytes | None:
+        for again in (False, True):
+            with contextlib.suppress(*_UNREADABLE):
+                value = shared.read_row(self._connection, table, number, again=again)
+                if value is not None:
+                    return value
         return None
 
     def _rows(self, table: str, key: str, columns: str, first: int = 0) -> Iterator[tuple[Any, ...]]:
@@ -108,7 +113,7 @@ class Salvage:
         for height, parent, data in self._rows("segments", "first", "parent, data", max(first - span + 1, 0)):
             if type(parent) is not bytes or type(data) is not bytes:
                 continue
-            context = Context(self._keys, (parent, *self._parents_below(height)))
+            context = Context(self._book, (parent, *self._parents_below(height)))
             place = Place(genesis, genesis.chain_id, height - 1, parent, context)
             with contextlib.suppress(ColumnsError):
                 yield height, decode_segment(data, place)

@@ -40,9 +40,11 @@ _FIRST: Final = (
     "CREATE TABLE undos (id INTEGER PRIMARY KEY, data BLOB NOT NULL) STRICT",
     # Final blocks: each row from height `first` up to the next row, on the block with the hash `parent`.
     "CREATE TABLE segments (first INTEGER PRIMARY KEY, parent BLOB NOT NULL, data BLOB NOT NULL) STRICT",
-    # The numbered keys of the archive, each with a checksum, and once more: no segment can be read without.
+    # What the segments share, each row with a checksum, and once more: no segment can be read without.
     "CREATE TABLE keys (number INTEGER PRIMARY KEY, value BLOB NOT NULL) STRICT",
     "CREATE TABLE keys_again (number INTEGER PRIMARY KEY, value BLOB NOT NULL) STRICT",
+    "CREATE TABLE dictionaries (number INTEGER PRIMARY KEY, value BLOB NOT NULL) STRICT",
+    "CREATE TABLE dictionaries_again (number INTEGER PRIMARY KEY, value BLOB NOT NULL) STRICT",
     """CREATE TABLE snapshots (
         id INTEGER PRIMARY KEY,
         height INTEGER NOT NULL,

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from ledger_core.chain.store.columns import Column, ColumnsError, Context, Reader, Writer
+from ledger_core.chain.store.columns import COSIGNERS, MINERS, Column, ColumnsError, Context, Reader, Writer
 from ledger_core.community import Genesis
 from ledger_core.errors import LedgerError
 from ledger_core.records.block import (
@@ -33,9 +33,12 @@ from ledger_core.records.votes import VoteBundle
 from ledger_core.rules.difficulty import next_target
 
 _FIELDS = Header.__struct_fields__
-_DERIVED = [_FIELDS.index(name) for name in _FIELDS if name not in {"time", "miner", "nonce"}]
+_DERIVED = [_FIELDS.index(name) for name in _FIELDS if name not in {"miner", "nonce"}]
+_LONGEST_STEP = 1 << 60
+"""A block that is further from the one below, in seconds, has its time written out."""
 
-_encode = msgspec.msgpack.Encoder().encode
+
+SIGNATURE_BYTES = 64
 
 
 class StoredBlock(Struct, frozen=True, gc=False):
@@ -64,14 +67,14 @@ def encode_segment(blocks: Sequence[StoredBlock], place: Place, parent_time: int
     """
     last_error: Exception | None = None
     for whole in (False, True):
-        known = len(place.context.keys)
+        known = len(place.context.book)
         try:
             data = _Encoder(place, whole=whole).encode(blocks, parent_time)
             if decode_segment(data, place) == list(blocks):
                 return data
         except (ColumnsError, LedgerError, msgspec.MsgspecError, ValueError, OverflowError) as error:
             last_error = error
-        place.context.keys.forget_after(known)
+        place.context.book.forget_after(known)
     raise ColumnsError("the blocks can't be packed") from last_error
 
 
@@ -97,14 +100,14 @@ class _Encoder:
         root = writer.root
         with_bodies = blocks[0].body is not None
         headers = [decode_header(block.header) for block in blocks]
-        writer.put(root, len(blocks))
-        writer.put(root, int(with_bodies))
-        writer.put(root, parent_time)
+        writer.put_plain(root, len(blocks))
+        writer.put_plain(root, int(with_bodies))
+        writer.put_plain(root, parent_time)
         nonces = b"".join(_varint(header.nonce) for header in headers)
         writer.put_apart(root, nonces)
         guess = _Guess(self._place, parent_time)
         for block, header in zip(blocks, headers, strict=True):
-            writer.put_apart(writer.child(root, "signature"), block.signature)
+            writer.put_fixed(block.signature)
             if block.body is not None:
                 self._put_body(writer.child(root, "body"), block.body)
             self._put_header(header, guess, block.body)
@@ -113,18 +116,21 @@ class _Encoder:
 
     def _put_header(self, header: Header, guess: _Guess, body: bytes | None) -> None:
         writer, root = self._writer, self._writer.root
-        writer.put(writer.child(root, "time"), header.time - guess.parent_time)
-        writer.put_key(writer.child(root, "miner"), header.miner)
-        wanted = guess.header(header.time, header.miner, header.nonce, body, self._prefix)
+        step = header.time - guess.time
+        if abs(step) > _LONGEST_STEP:
+            step = 0
+        writer.put_plain(writer.child(root, "time"), step)
+        writer.put_key(writer.child(root, "miner"), MINERS, header.miner)
+        wanted = guess.header(guess.time + step, header.miner, header.nonce, body, self._prefix)
         differences = [
             (position, getattr(header, _FIELDS[position]))
             for position in _DERIVED
             if getattr(header, _FIELDS[position]) != getattr(wanted, _FIELDS[position])
         ]
-        column = writer.child(root, "difference")
-        writer.put(column, len(differences))
+        column = writer.child(root, "differences")
+        writer.put_plain(column, len(differences))
         for position, value in differences:
-            writer.put(writer.child(column, "position"), position)
+            writer.put_plain(writer.child(column, "position"), position)
             writer.put(writer.child(column, _FIELDS[position]), value)
 
     def _put_body(self, column: Column, data: bytes) -> None:
@@ -133,8 +139,8 @@ class _Encoder:
             writer.put_apart(column, data)
             return
         body = decode_block_body(data)
-        writer.put(column, len(body.records))
-        writer.put(writer.child(column, "bundles"), len(body.votes))
+        writer.put_plain(column, len(body.records))
+        writer.put_plain(writer.child(column, "bundles"), len(body.votes))
         for envelope in body.records:
             self._put_envelope(writer.child(column, "envelope"), envelope)
         for bundle in body.votes:
@@ -143,11 +149,11 @@ class _Encoder:
     def _put_envelope(self, column: Column, envelope: Envelope) -> None:
         writer = self._writer
         writer.put_packed(column, envelope.body)
-        writer.put_apart(writer.child(column, "signature"), envelope.signature)
-        writer.put(writer.child(column, "cosignatures"), len(envelope.cosignatures))
+        writer.put_fixed(envelope.signature)
+        writer.put_plain(writer.child(column, "cosignatures"), len(envelope.cosignatures))
         for co in envelope.cosignatures:
-            writer.put_key(writer.child(column, "cosigner"), co.key)
-            writer.put_apart(writer.child(column, "signature"), co.signature)
+            writer.put_key(writer.child(column, "cosigner"), COSIGNERS, co.key)
+            writer.put_fixed(co.signature)
 
     def _put_bundle(self, column: Column, bundle: VoteBundle) -> None:
         writer = self._writer
@@ -165,12 +171,12 @@ class _Decoder:
     def decode(self) -> list[StoredBlock]:
         reader = self._reader
         root = reader.root
-        count, with_bodies, parent_time = reader.take(root), reader.take(root), reader.take(root)
+        count, with_bodies, parent_time = (reader.take_plain(root) for _ in range(3))
         nonces = _varints(reader.take(root))
         guess = _Guess(self._place, parent_time)
         blocks = []
         for position in range(count):
-            signature = reader.take(reader.child(root, "signature"))
+            signature = reader.take_fixed(SIGNATURE_BYTES)
             body = self._take_body(reader.child(root, "body")) if with_bodies else None
             header = self._take_header(guess, nonces[position], body).encode()
             blocks.append(StoredBlock(header, signature, body))
@@ -178,25 +184,25 @@ class _Decoder:
 
     def _take_header(self, guess: _Guess, nonce: int, body: bytes | None) -> Header:
         reader, root = self._reader, self._reader.root
-        time = guess.parent_time + reader.take(reader.child(root, "time"))
-        miner = reader.take(reader.child(root, "miner"))
+        time = guess.time + reader.take_plain(reader.child(root, "time"))
+        miner = reader.take_key(reader.child(root, "miner"), MINERS)
         header = guess.header(time, miner, nonce, body, self._prefix)
-        column = reader.child(root, "difference")
+        column = reader.child(root, "differences")
         differences: dict[str, Any] = {}
-        for _ in range(reader.take(column)):
-            name = _FIELDS[reader.take(reader.child(column, "position"))]
+        for _ in range(reader.take_plain(column)):
+            name = _FIELDS[reader.take_plain(reader.child(column, "position"))]
             differences[name] = reader.take(reader.child(column, name))
         if differences:
             header = msgspec.structs.replace(header, **differences)
-        guess.advance(time, header_hash(header.encode()))
+        guess.advance(header.time, header_hash(header.encode()))
         return header
 
     def _take_body(self, column: Column) -> bytes:
         reader = self._reader
-        records = reader.take(column)
-        if type(records) is bytes:
-            return records
-        bundles = reader.take(reader.child(column, "bundles"))
+        records = reader.take_plain(column)
+        if type(records) is not int:
+            return reader.take_fixed(records[-1])
+        bundles = reader.take_plain(reader.child(column, "bundles"))
         if not records and not bundles:
             return EMPTY_BODY
         return encode_block_body(
@@ -208,20 +214,23 @@ class _Decoder:
 
     def _take_envelope(self, column: Column) -> Envelope:
         reader = self._reader
-        body = reader.take(column)
-        signatures = reader.child(column, "signature")
-        signature = reader.take(signatures)
+        body = reader.take_packed(column)
+        signature = reader.take_fixed(SIGNATURE_BYTES)
         cosignatures = tuple(
             [
-                Cosignature(reader.take(reader.child(column, "cosigner")), reader.take(signatures))
-                for _ in range(reader.take(reader.child(column, "cosignatures")))
+                Cosignature(
+                    reader.take_key(reader.child(column, "cosigner"), COSIGNERS),
+                    reader.take_fixed(SIGNATURE_BYTES),
+                )
+                for _ in range(reader.take_plain(reader.child(column, "cosignatures")))
             ]
         )
         return Envelope(body, signature, cosignatures)
 
     def _take_bundle(self, column: Column) -> VoteBundle:
         reader = self._reader
-        return VoteBundle(*[reader.take(reader.child(column, name)) for name in VoteBundle.__struct_fields__])
+        link = [reader.take(reader.child(column, name)) for name in VoteBundle.__struct_fields__[:-1]]
+        return VoteBundle(*[*link, reader.take_votes(reader.child(column, "votes"))])
 
 
 class _Guess:
@@ -231,16 +240,16 @@ class _Guess:
         self._genesis = place.genesis
         self._height = place.parent_height
         self._hash = place.parent_hash
-        self.parent_time = self._time = parent_time
+        self.time = parent_time
 
     def advance(self, time: int, block_hash: bytes) -> None:
         self._height += 1
         self._hash = block_hash
-        self._time = time
+        self.time = time
 
     def header(self, time: int, miner: bytes, nonce: int, body: bytes | None, prefix: bytes) -> Header:
         root, count = body_commitment(body, prefix) if body is not None else (EMPTY_ROOT, 0)
-        target = next_target(self._genesis.parameters, self._genesis.created, self._height, self._time)
+        target = next_target(self._genesis.parameters, self._genesis.created, self._height, self.time)
         return Header(
             HEADER_VERSION,
             self._height + 1,

@@ -52,7 +52,7 @@ class SqliteStore:
         self._on_close = on_close
         self._archive = Archive(genesis, database.path)
         with self._reading() as connection:
-            self._archive.load_keys(connection)
+            self._archive.load_book(connection)
             self._head = read_head(connection, database.path)
 
     # The protocol
@@ -254,7 +254,7 @@ class SqliteStore:
             head = read_head(connection, self.path)
             if not self._database.writable and head.final != self._head.final:
                 # The node that writes may have moved blocks to the archive, and numbered further keys.
-                self._archive.load_keys(connection)
+                self._archive.load_book(connection)
                 self._head = head
             yield connection, head
 
