@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from simulator.modbus.faults import fault_from
+from simulator.modbus.registers import RefusedError, Space
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -39,6 +40,7 @@ class ControlServer:
                 web.get("/boundaries", self._boundaries),
                 web.get("/writes", self._writes),
                 web.get("/reads", self._reads),
+                web.get("/registers", self._registers),
                 web.get("/faults", self._faults),
                 web.post("/faults", self._add_fault),
                 web.delete("/faults", self._clear_faults),
@@ -71,6 +73,7 @@ class ControlServer:
                 "GET /boundaries?since=S": "counters in Wh at the boundaries after a simulated UTC time",
                 "GET /writes?since=N": "writes seen on the wire, numbered above N",
                 "GET /reads": "the latest reads seen on the wire, and how many there were on each link",
+                "GET /registers?link=L&unit=U&function=F&address=A&count=N": "what a read would find now",
                 "GET /faults": "the faults that are on, by link",
                 "POST /faults": "switch one on: {link, kind, unit?, first?, last?, count?, seconds?, ...}",
                 "DELETE /faults?link=L&number=N": "switch one off, or all of a link, or all",
@@ -98,6 +101,23 @@ class ControlServer:
         return web.json_response(
             {"count": dict(log.read_count), "reads": [asdict(seen) for seen in log.reads]}
         )
+
+    async def _registers(self, request: web.Request) -> web.Response:
+        link = request.query.get("link", next(iter(self._home.links)))
+        devices = self._home.units_of(link)
+        unit = _whole(request, "unit", next(iter(devices)))
+        if unit not in devices:
+            raise ControlError(f"no unit {unit} on {link}; known: {', '.join(map(str, devices))}")
+        function, count = _whole(request, "function", 3), _whole(request, "count", 1)
+        address = _whole(request, "address", 0)
+        if not 1 <= function <= 4 or not 1 <= count <= 2000 or not 0 <= address <= 65_536 - count:
+            raise ControlError("function must be 1 to 4, count 1 to 2000, and the addresses 0 to 65535")
+        try:
+            data = devices[unit].read(Space(function), address, count)
+        except RefusedError as error:
+            raise ControlError(f"{error} for address {address}, count {count}") from None
+        words = [int.from_bytes(data[place : place + 2]) for place in range(0, len(data), 2)]
+        return web.json_response({"link": link, "unit": unit, "address": address, "words": words})
 
     async def _faults(self, _request: web.Request) -> web.Response:
         return web.json_response(
@@ -189,8 +209,8 @@ def _number(values: dict[str, Any], key: str) -> float:
     return float(value)
 
 
-def _whole(request: web.Request, key: str) -> int:
-    text = request.query.get(key, "0")
+def _whole(request: web.Request, key: str, default: int = 0) -> int:
+    text = request.query.get(key, str(default))
     if not text.lstrip("-").isdecimal():
         raise ControlError(f"{key} must be a whole number, not {text!r}")
     return int(text)

@@ -87,11 +87,9 @@ class ProfileLayout:
 
     def values(self, view: View) -> dict[str, Value | None]:
         """Return what every point of the profile should show, by name, in its own unit."""
-        values: dict[str, Value | None] = {}
+        values: dict[str, Value | None] = dict(self._fixed)
         for name, point in self.profile.points.items():
-            if name in self._fixed:
-                values[name] = self._fixed[name]
-            elif point.role is not None and isinstance(point, RegisterPoint):
+            if name not in values and point.role is not None and isinstance(point, RegisterPoint):
                 values[name] = self._role_value(point, view)
         targets = {}
         for name, derived in self.profile.derived.items():
@@ -225,10 +223,3 @@ class ProfileLayout:
             if int(point.function) == function and point.address == address:
                 return name
         raise LookupError(f"{self.profile.id} has no point at function {function}, address {address}")
-
-
-def registers_of(layout: ProfileLayout, values: Mapping[str, Value], base: int, count: int) -> list[int]:
-    """Show values by point name and return holding registers from `base`, for comparison with a dump."""
-    for name, value in values.items():
-        layout.put(name, value)
-    return layout.spaces[Space.HOLDING].read(base, count)

@@ -6,7 +6,6 @@ integration carries; this reading of them is the simulator's own.
 
 import json
 import math
-import struct
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -173,8 +172,3 @@ class SunSpecMap:
         if place.type.startswith("acc"):
             raw %= 1 << (16 * place.size)
         return encode_number(kind, raw)
-
-
-def registers_as_bytes(words: list[int]) -> bytes:
-    """Return words in the order of the wire."""
-    return struct.pack(f">{len(words)}H", *words)

@@ -22,7 +22,7 @@ class FaultKind(StrEnum):
     BAD_CRC = "bad_crc"  # the reply's CRC is wrong (RTU only)
     EXCEPTION = "exception"  # exception reply with `code`
     BUSY = "busy"  # exception reply 6, "server device busy"
-    CLOSE = "close"  # the connection is closed instead of a reply
+    CLOSE = "close"  # the connection is closed instead of a reply; `applied` as with a dropped one
     SECOND_CLIENT = "second_client"  # more than `clients` connections are closed at once
     SLEEP = "sleep"  # connections are accepted, nothing is answered
     OFFLINE = "offline"  # connections are refused

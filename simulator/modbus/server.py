@@ -69,6 +69,7 @@ class Link:
         self.faults = FaultBoard(seed, self._faults_changed)
         self.random = random.Random(seed + 1)
         self.port = settings.port
+        self.framing: Framing = RtuFraming() if settings.transport.is_rtu else MbapFraming()
         self._log = log
         self._before_write = before_write
         self._connections: dict[_Connection, None] = {}
@@ -77,11 +78,6 @@ class Link:
         self._timers: dict[int, asyncio.TimerHandle] = {}
         self._relisten: asyncio.Task[None] | None = None
         self._stopped = True
-
-    @property
-    def framing(self) -> Framing:
-        """A fresh framing for one connection."""
-        return RtuFraming() if self.settings.transport.is_rtu else MbapFraming()
 
     @property
     def clients(self) -> int:
@@ -127,30 +123,49 @@ class Link:
 
     def serve(self, request: Request) -> Reply:
         """Answer one request, or fail as the faults on this link want it."""
-        unit = self.units.get(request.unit)
         operation, refusal = _parsed(request.pdu)
         self._note_read(request.unit, operation)
+        unit = self.units.get(request.unit)
+        if unit is None or unit.silent():
+            # Serial lines stay silent for a unit that is not there, and so does a device asleep.
+            self._note_write(request.unit, operation, ExceptionCode.GATEWAY_TARGET)
+            return Reply(None, self.settings.latency_s)
         last = operation.address + max(operation.quantity, 1) - 1
         hits = self.faults.hit(request.unit, operation.function, operation.address, last)
-        delay = self.settings.latency_s + sum(f.delay_s for f in hits if f.kind is FaultKind.LATE)
-        silent = unit is None or unit.silent()
+        if not hits:
+            pdu = self._carry_out(unit, request, operation, refusal)
+            return Reply(self.framing.wrap(request, pdu), self.settings.latency_s)
+        return self._fail(unit, request, operation, refusal, hits)
+
+    def _fail(
+        self,
+        unit: Unit,
+        request: Request,
+        operation: Operation,
+        refusal: RefusedError | None,
+        hits: tuple[Fault, ...],
+    ) -> Reply:
+        """Answer a request that faults have hit."""
+        delay = self.settings.latency_s
+        wordless, lost, close = False, False, False
         for fault in hits:
             match fault.kind:
-                case FaultKind.DROP | FaultKind.SLEEP:
-                    silent = True
-                    if not fault.applied:
-                        refusal = refusal or RefusedError(0)
+                case FaultKind.LATE:
+                    delay += fault.delay_s
+                case FaultKind.DROP | FaultKind.SLEEP | FaultKind.CLOSE:
+                    wordless = True
+                    lost = lost or not fault.applied
+                    close = close or fault.kind is FaultKind.CLOSE
                 case FaultKind.EXCEPTION:
                     refusal = RefusedError(fault.code)
                 case FaultKind.BUSY:
                     refusal = RefusedError(ExceptionCode.BUSY)
-        if unit is None or (silent and not hits):
-            # Serial lines stay silent for a unit that is not there, and so does a device asleep.
+        if lost:
             self._note_write(request.unit, operation, ExceptionCode.GATEWAY_TARGET)
-            return Reply(None, delay)
+            return Reply(None, delay, close=close)
         pdu = self._carry_out(unit, request, operation, refusal)
-        if silent or any(fault.kind is FaultKind.CLOSE for fault in hits):
-            return Reply(None, delay, close=not silent)
+        if wordless:
+            return Reply(None, delay, close=close)
         for fault in hits:
             pdu = corrupt_pdu(fault, pdu)
         frame = self.framing.wrap(request, pdu)
@@ -169,7 +184,7 @@ class Link:
                 self._before_write()
             pdu = execute(operation, unit)
         except RefusedError as error:
-            self._note_write(request.unit, operation, error.code or ExceptionCode.GATEWAY_TARGET)
+            self._note_write(request.unit, operation, error.code)
             return bytes((operation.function | 0x80, error.code))
         self._note_write(request.unit, operation, 0)
         return pdu
@@ -236,6 +251,8 @@ class Link:
             except OSError:
                 await asyncio.sleep(0.1)
             else:
+                if self._away:
+                    self._close_sockets()  # a new fault while the old one ended
                 return
         await self._listen()
 

@@ -94,6 +94,13 @@ async def test_boundaries_since(control: Control) -> None:
     assert kept[0]["energy_wh"] == control.home.boundaries[-1].energy_wh
 
 
+async def test_registers_as_a_read_would_find_them(control: Control) -> None:
+    async with RawClient(port_of(control.home)) as client:
+        words = await client.read(247, 35_103, 5)
+    seen = await control.ask("GET", "/registers?address=35103&count=5")
+    assert seen == {"link": "d0", "unit": 247, "address": 35_103, "words": words}
+
+
 async def test_stores_and_pace(control: Control) -> None:
     truth = await control.ask("POST", "/stores", {"soc_permille": 300, "fuel_mg": 500_000})
     assert truth["battery"]["soc_permille"] == 300
@@ -111,6 +118,10 @@ async def test_stores_and_pace(control: Control) -> None:
         ("DELETE", "/faults?number=1", None, "a number needs its link"),
         ("DELETE", "/faults?link=d0&number=x", None, "number must be a whole number"),
         ("GET", "/writes?since=x", None, "since must be a whole number, not 'x'"),
+        ("GET", "/registers?unit=9", None, "no unit 9 on d0; known: 247"),
+        ("GET", "/registers?function=5", None, "function must be 1 to 4"),
+        ("GET", "/registers?address=65535&count=2", None, "the addresses 0 to 65535"),
+        ("GET", "/registers?address=1", None, "Modbus exception 2 for address 1, count 1"),
         ("POST", "/environment", {"wind": 3}, "unknown: wind; known: pv_w, load_w"),
         ("POST", "/environment", {"pv_w": "much"}, "pv_w must be 0 to 1000000 W or null"),
         ("POST", "/time", {"factor": True}, "factor must be a number"),

@@ -183,6 +183,28 @@ async def test_connection_closed_instead_of_a_reply(home: SimulatedHome, rtu: bo
     assert await _works(home, rtu=rtu)
 
 
+async def test_connection_closed_after_a_write_took_effect(home: SimulatedHome, rtu: bool) -> None:
+    home.inject("bus", Fault(FaultKind.CLOSE, count=1, applied=True))
+    async with RawClient(_port(home), rtu=rtu) as client:
+        await client.send(client.frame(GOODWE, struct.pack(">BHH", 6, MODE, 8)))
+        assert await client.ends()
+    async with RawClient(_port(home), rtu=rtu) as client:
+        assert await client.read(GOODWE, MODE, 1) == [8]
+    assert [seen.exception for seen in home.log.writes()] == [0]
+
+
+async def test_a_second_fault_while_the_first_ends(home: SimulatedHome, rtu: bool) -> None:
+    first = home.inject("bus", Fault(FaultKind.OFFLINE))
+    home.link("bus").clear(first)
+    second = home.inject("bus", Fault(FaultKind.OFFLINE))
+    await home.link("bus").listening()
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", _port(home))
+    home.link("bus").clear(second)
+    await home.link("bus").listening()
+    assert await _works(home, rtu=rtu)
+
+
 async def test_second_client_is_refused(home: SimulatedHome, rtu: bool) -> None:
     home.inject("bus", Fault(FaultKind.SECOND_CLIENT))
     async with RawClient(_port(home), rtu=rtu) as first:
@@ -309,9 +331,11 @@ async def test_night_sleep_by_the_sun() -> None:
         assert await client.read(GOODWE, SOC, 1) == [50]
         home.set_environment(pv_w=0)
         home.advance(1)
-        await client.send(client.frame(GOODWE, struct.pack(">BHH", 3, SOC, 1)))
+        home.inject("d0", Fault(FaultKind.LATE, delay_s=0))
+        await client.send(client.frame(GOODWE, struct.pack(">BHH", 6, MODE, 8)))
         with pytest.raises(TimeoutError):
             await client.received(within_s=0.1)
+        assert [seen.exception for seen in home.log.writes()] == [11]
         home.set_environment(pv_w=3)
         home.advance(1)
         assert await client.read(GOODWE, SOC, 1) == [50]
