@@ -57,7 +57,7 @@ def offer(world: World, author: str = "anna", /, **fields: Any) -> Record:
         "min_quantity": 1,
         "max_w": 0,
         "start": WINDOW,
-        "end": fields.get("start", WINDOW) + 4 * SLOT,
+        "end": fields.get("start", WINDOW) // SLOT * SLOT + 4 * SLOT,
         "price": 200_000,
         "shortfall_price": 0,
         "audience": None,
@@ -96,7 +96,7 @@ def withdraw(world: World, author: str, target: Record, **fields: Any) -> Record
 
 
 def terminate(
-    world: World, author: str, trade: Record, end: int, compensation: int = 0, *others: str, **fields: Any
+    world: World, author: str, trade: Record, end: int, compensation: int = 0, /, *others: str, **fields: Any
 ) -> Record:
     """An early end of a trade, co-signed by others."""
     cosigners = [world[name].key for name in others]
@@ -104,11 +104,11 @@ def terminate(
     return world.make(Termination, world[author].key, *cosigners, **values)
 
 
-def score(world: World, author: str, trade: Record, points: int = 8, **fields: Any) -> Record:
+def score(world: World, author: str, trade: Record, points: int = 8, /, **fields: Any) -> Record:
     return world.make(Score, world[author].key, trade=trade.id, score=points, **fields)
 
 
-def transfer(world: World, author: str, to: str, amount: int, **fields: Any) -> Record:
+def transfer(world: World, author: str, to: str, amount: int, /, **fields: Any) -> Record:
     values = {"kind": TransferKind.PAY, "to": world[to].id, "amount": amount, "reference": None, **fields}
     return world.make(Transfer, world[author].key, **values)
 
