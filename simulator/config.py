@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 
 from custom_components.energy_ledger.devices.errors import ProfileError
-from custom_components.energy_ledger.devices.profile.load import load_profiles
+from custom_components.energy_ledger.devices.profile.load import BUILT_IN, load_profile, load_profiles
 from simulator.layout.registry import family_of
 from simulator.modbus.server import LinkSettings, Transport
 from simulator.physics.battery import BatterySpec
@@ -270,16 +270,33 @@ def _profiles(folders: tuple[Path, ...]) -> Mapping[str, Profile]:
     return load_profiles(*folders)
 
 
+@cache
+def _own_profile(profile_id: str) -> Profile | None:
+    """Return one of our profiles, without reading them all, if its file is named after it."""
+    files = {path.stem: path for path in BUILT_IN.glob("*.yaml")}
+    profile = load_profile(files[profile_id]) if profile_id in files else None
+    return profile if profile is not None and profile.id == profile_id else None
+
+
+def _profile(keys: _Keys, folders: tuple[Path, ...]) -> Profile:
+    """Return the profile that a device names; a user's own one goes before ours."""
+    named = keys.take("profile", "")
+    own = _own_profile(named) if isinstance(named, str) and not folders else None
+    if own is not None:
+        return own
+    profiles = _profiles(folders)
+    if named not in list(profiles):
+        known = ", ".join(sorted(profiles))
+        raise ConfigError(f"{keys.path('profile')} must be one of {known}, not {named!r}")
+    return profiles[named]
+
+
 def _links(entries: list[Any], seed: int, profile_folders: tuple[Path, ...]) -> tuple[LinkConfig, ...]:
     if not entries:
         raise ConfigError("links must name at least one link with a device")
-    try:
-        profiles = _profiles(profile_folders)
-    except ProfileError as error:
-        raise ConfigError(str(error)) from None
     links: list[LinkConfig] = []
     for number, entry in enumerate(entries):
-        link = _link(f"links[{number}]", entry, mix64(seed, number), profiles)
+        link = _link(f"links[{number}]", entry, mix64(seed, number), profile_folders)
         if any(other.settings.name == link.settings.name for other in links):
             raise ConfigError(f"links[{number}].name {link.settings.name!r} is taken by another link")
         port = link.settings.port
@@ -291,12 +308,12 @@ def _links(entries: list[Any], seed: int, profile_folders: tuple[Path, ...]) -> 
     return tuple(links)
 
 
-def _link(where: str, entry: object, seed: int, profiles: Mapping[str, Profile]) -> LinkConfig:
+def _link(where: str, entry: object, seed: int, folders: tuple[Path, ...]) -> LinkConfig:
     keys = _Keys(where, entry)
     devices: list[DeviceConfig] = []
     taken: set[int] = set()
     for number, device_entry in enumerate(keys.entries("devices")):
-        device = _device(f"{where}.devices[{number}]", device_entry, mix64(seed, number), profiles)
+        device = _device(f"{where}.devices[{number}]", device_entry, mix64(seed, number), folders)
         for unit in device.units.values():
             if unit in taken:
                 raise ConfigError(
@@ -328,10 +345,12 @@ def _transport_of(profile: Profile) -> str:
     return "rtu_over_tcp" if first == "rtu" else first
 
 
-def _device(where: str, entry: object, seed: int, profiles: Mapping[str, Profile]) -> DeviceConfig:
+def _device(where: str, entry: object, seed: int, folders: tuple[Path, ...]) -> DeviceConfig:
     keys = _Keys(where, entry)
-    profile_id = keys.choice("profile", "", sorted(profiles))
-    profile = profiles[profile_id]
+    try:
+        profile = _profile(keys, folders)
+    except ProfileError as error:
+        raise ConfigError(str(error)) from None
     checks: tuple[Check, ...] = ()
     if profile.variants:
         variant = keys.choice("variant", next(iter(profile.variants), ""), sorted(profile.variants))
