@@ -8,6 +8,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import yaml
 
 from simulator.cli import config_from, main, parser
 from simulator.config import ConfigError, HomeConfig, build_config, read_config
@@ -132,6 +133,17 @@ def test_help_is_complete(capsys: pytest.CaptureFixture[str]) -> None:
         "boundary_s",
     ):
         assert word in text, word
+
+
+def test_the_example_in_the_help_is_a_home() -> None:
+    epilog = parser().epilog
+    assert epilog is not None
+    example = epilog[epilog.index("  name: house-a") : epilog.index("The first line on")]
+    home = build_config(yaml.safe_load(example), now_s=NOON)
+    assert (home.name, home.factor, home.links[0].settings.max_clients) == ("house-a", 60, 1)
+    plain = build_config({"links": [LINK], "pv": True, "battery": True, "fuel_cell": True}, now_s=NOON)
+    assert (home.spec.pv, home.spec.battery) == (plain.spec.pv, plain.spec.battery)
+    assert home.spec.fuel_cell == plain.spec.fuel_cell
 
 
 def _from_flags(*arguments: str) -> HomeConfig:
