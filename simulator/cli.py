@@ -28,8 +28,8 @@ With --device, each device gets a link of its own, named after its profile:
 SPEC is PROFILE[/VARIANT][@UNIT][:TRANSPORT][:PORT],
 with the transports tcp, rtu_over_tcp, udp and rtu_over_udp; port 0 is a free one.
 
-With --config, a YAML file describes the home. Only links must be there; a pv, battery or fuel_cell that is left
-out is none, and true makes one as it comes (as shown):
+With --config, a YAML file describes the home. Only links must be there; a pv, battery or fuel_cell that
+is left out is none, and true makes one as it comes (as shown):
 
   name: house-a
   seed: 7                       # same seed, same run
