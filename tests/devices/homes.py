@@ -1,12 +1,14 @@
 """Simulated homes and our devices on them, for the fault and command tests."""
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+import functools
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from custom_components.energy_ledger.devices.device import Device, DeviceOptions
 from custom_components.energy_ledger.devices.profile.load import load_profiles
+from custom_components.energy_ledger.devices.profile.model import Profile
 from custom_components.energy_ledger.devices.readings import Field, Quality, Readings
 from custom_components.energy_ledger.devices.transport.base import LinkKind, LinkSettings
 from custom_components.energy_ledger.devices.transport.link import Link
@@ -31,6 +33,12 @@ TRUTHS = {
     Field.EXPORT_WH: ("energy_wh", "export"),
     Field.STATE_OF_CHARGE: ("battery", "soc_permille"),
 }
+
+
+@functools.cache
+def known_profiles() -> Mapping[str, Profile]:
+    """Our profiles, read once."""
+    return load_profiles()
 
 
 @dataclass
@@ -86,7 +94,7 @@ async def site(
     timeout_s: float = TIMEOUT_S,
 ) -> AsyncIterator[Site]:
     """A home at noon whose time stands still, all of its devices on one link, and our devices on it."""
-    profiles = load_profiles()
+    profiles = known_profiles()
     described: list[dict[str, Any]] = []
     for number, profile_id in enumerate(profile_ids):
         entry: dict[str, Any] = {"profile": profile_id}
@@ -97,6 +105,7 @@ async def site(
         "seed": 11,
         "start": "2026-06-21T10:00:00Z",
         "factor": 0,
+        "step_s": 60,
         "pv": True,
         "battery": True,
         "fuel_cell": True,
@@ -105,7 +114,7 @@ async def site(
     }
     home = SimulatedHome(build_config(whole, now_s=0))
     async with home:
-        home.advance(60)
+        home.advance(120)
         server = home.links["link"]
         link = Link(link_settings(server, timeout_s=timeout_s))
         devices = []

@@ -9,8 +9,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Final
 
-# Energy that may be counted beyond what the rated power explains: registers are updated in steps.
+# Energy that a register may hold after a reset beyond what the rated power explains: it counts in steps.
 _SLACK_WH: Final = 1000
+# A step forward of up to this much is always energy, however short the time: clocks may stand or run fast.
+_FORWARD_WH: Final = 100_000
 # Power assumed for a device that does not say its own; above any home connection.
 _UNKNOWN_RATING_W: Final = 100_000
 # A backward step this small is the device's own rounding, not a reset.
@@ -38,6 +40,7 @@ class LifetimeCounter:
         self._high: CounterState | None = None  # the reading before a drop, should it come back
         self._odd_wh: int | None = None
         self._odd_count = 0
+        self._fast = False  # the register has been seen to run ahead of our clock, steadily
 
     def update(self, raw_wh: int, now: float, rated_w: int | None = None) -> int:
         """Take in a reading (Wh, at Unix time `now`) and return the total in Wh.
@@ -56,9 +59,11 @@ class LifetimeCounter:
 
     def _gain(self, last: CounterState, raw_wh: int, now: float, rated_w: int) -> int | None:
         """Wh since the last reading; None to leave the total and the base as they are."""
-        most = _plausible_wh(rated_w, now - last.at)
+        likely = _likely_wh(rated_w, now - last.at)
+        most = _FORWARD_WH + likely
         step = raw_wh - last.raw_wh
         if 0 <= step <= most:
+            self._fast = False
             return step
         if step > 0:
             return self._jump(last, raw_wh, now, rated_w)
@@ -68,7 +73,7 @@ class LifetimeCounter:
             return step + self.modulus_wh
         if self._high is None:
             self._high = last
-        return raw_wh if raw_wh <= most else 0
+        return raw_wh if raw_wh <= _SLACK_WH + likely else 0
 
     def _jump(self, last: CounterState, raw_wh: int, now: float, rated_w: int) -> int | None:
         """An upward step that the rated power can't explain."""
@@ -76,18 +81,21 @@ class LifetimeCounter:
         if high is not None:
             back = raw_wh - high.raw_wh
             counted = last.total_wh - high.total_wh
-            if 0 <= back <= _plausible_wh(rated_w, now - high.at):
+            if 0 <= back <= _FORWARD_WH + _likely_wh(rated_w, now - high.at):
                 self._high = None
                 return max(back - counted, 0)
-        near = self._odd_wh is not None and abs(raw_wh - self._odd_wh) <= _SLACK_WH
-        self._odd_count = self._odd_count + 1 if near else 1
-        self._odd_wh = raw_wh
-        if self._odd_count < _CONFIRMATIONS:
+        if self._odd_wh is None or raw_wh < self._odd_wh:
+            self._odd_wh, self._odd_count = raw_wh, 0
+        self._odd_count += 1
+        if self._odd_count < _CONFIRMATIONS and not self._fast:
             return None
         self._high = None
+        if self._fast or raw_wh - self._odd_wh > _FORWARD_WH:
+            self._fast = True
+            return raw_wh - last.raw_wh  # it goes on like this: time runs faster than our clock
         return 0  # a new base: what the register did in between is not energy
 
 
-def _plausible_wh(rated_w: int, seconds: float) -> int:
+def _likely_wh(rated_w: int, seconds: float) -> int:
     """The most that a device of that rating can have counted in that time, with a margin of two."""
-    return _SLACK_WH + int(2 * rated_w * max(seconds, 0.0) / 3600)
+    return int(2 * rated_w * max(seconds, 0.0) / 3600)

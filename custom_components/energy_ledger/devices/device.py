@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -111,6 +112,7 @@ class Device:
         self._bound: BoundProfile | None = None
         self._reader = self._new_reader()
         self._states: dict[str, PointState] = {}
+        self._names: dict[str, str] = {}  # identity point -> the text it held first
         self._derived: dict[str, PointState] = {}
         self._fresh = True  # everything is due: after the start and after any failed poll
         self._slow_at = 0.0
@@ -238,6 +240,9 @@ class Device:
             except KeyError:
                 continue
             failure = identity.failure(value)
+            known = self._names.get(identity.point.name)
+            if failure is None and isinstance(value, str) and known is not None and value != known:
+                failure = f"register {identity.point.address} holds {value!r}, {known!r} before"
             if failure is not None:
                 unit = self.units[identity.point.companion or ""]
                 return IdentityMismatch(f"{unit.name} is not the {self.profile.title} any more: {failure}")
@@ -250,6 +255,7 @@ class Device:
             return self._wrong(mismatch)
         if "" not in outcome.answered or self._unproven(bound, outcome, ""):
             return self._lost(outcome.error or self._silence(), Availability.OFFLINE)
+        self._learn_names(bound, outcome)
         now = self._clock()
         failed = False
         unproven = {
@@ -266,6 +272,14 @@ class Device:
         self.error = outcome.error if failed else None
         self.availability = Availability.PARTIAL if failed else Availability.ONLINE
         return self._publish(bound)
+
+    def _learn_names(self, bound: BoundProfile, outcome: Outcome) -> None:
+        """Remember the texts by which the device is known: a shifted text may pass a lenient check."""
+        for identity in bound.identity:
+            with contextlib.suppress(KeyError):
+                value = decode(identity.point, outcome.of(identity.point))
+                if isinstance(value, str):
+                    self._names.setdefault(identity.point.name, value)
 
     def _unproven(self, bound: BoundProfile, outcome: Outcome, companion: str) -> bool:
         """Whether a unit's identity was not checked in this poll, so that nothing of it may be believed."""
