@@ -1,0 +1,421 @@
+"""The engine's one face: everything that a node's ledger does, for whoever drives it."""
+
+from random import Random
+
+from msgspec import Struct
+
+from ledger_core.chain.pending import Outcome
+from ledger_core.chain.verify import Verifier
+from ledger_core.community import FUTURE_LIMIT_S
+from ledger_core.errors import RuleError
+from ledger_core.keys import Signer
+from ledger_core.node.engine.body_sync import BodySync
+from ledger_core.node.engine.clock import ClockWatch
+from ledger_core.node.engine.followed_chain import FollowedChain
+from ledger_core.node.engine.header_sync import HeaderSync
+from ledger_core.node.engine.header_tree import HeaderTree
+from ledger_core.node.engine.hub import Hub, NodeStore, Peer
+from ledger_core.node.engine.intake import Intake
+from ledger_core.node.engine.mempool import Mempool
+from ledger_core.node.engine.outbox import Outbox
+from ledger_core.node.engine.outputs import BlockConnected, BlockDisconnected, Output
+from ledger_core.node.engine.own_records import OwnRecords
+from ledger_core.node.engine.record_relay import RecordRelay
+from ledger_core.node.engine.serving import Serving
+from ledger_core.node.engine.settings import EngineSettings
+from ledger_core.node.engine.templates import Templates
+from ledger_core.node.engine.vote_book import VoteBook
+from ledger_core.node.engine.vote_journal import VoteJournal
+from ledger_core.node.engine.vote_relay import VoteRelay
+from ledger_core.node.engine.voter import Voter
+from ledger_core.node.messages import (
+    Bodies,
+    Compact,
+    GetBodies,
+    GetCompact,
+    GetHeaders,
+    GetParts,
+    GetRecords,
+    GetSnapshotPart,
+    GetSnapshots,
+    GetVotes,
+    Headers,
+    Hello,
+    Inventory,
+    Message,
+    NewBlock,
+    Parts,
+    Ping,
+    Pong,
+    Records,
+    SealedHeader,
+    Votes,
+    VoteSummary,
+)
+from ledger_core.records.block import Block, Header, decode_block_body, header_hash
+from ledger_core.records.codec import Envelope, Record, open_envelope, record_prefix
+from ledger_core.rules.assemble import Template
+
+ANNOUNCED_AT_ONCE = 3
+UNEXPECTED_POINTS = 20.0
+MAX_MISSED = 3
+
+
+class Progress(Struct, frozen=True):
+    """How far the node has come."""
+
+    height: int
+    target: int
+    """Height of the best branch known."""
+    synced: bool
+    mining_blocked: str | None
+    """Why the node does not mine now."""
+    voting_blocked: str | None
+
+
+class NodeData(Struct, frozen=True):
+    """What belongs to one data directory."""
+
+    signer: Signer | None
+    """The node's key; None: it neither mines nor votes."""
+    journal: VoteJournal
+    outbox: Outbox
+
+
+class Engine:
+    """A node's ledger without sockets and clock; see the package. Not safe for use by two threads at once."""
+
+    def __init__(
+        self,
+        chain: FollowedChain,
+        store: NodeStore,
+        verifier: Verifier,
+        data: NodeData,
+        settings: EngineSettings,
+        random: Random,
+        now: float,
+    ) -> None:
+        signer = data.signer
+        self._hub = hub = Hub(chain, store, verifier, settings, random)
+        self._prefix = record_prefix(chain.chain_id)
+        self._started = now
+        self._met_peers = False
+        self.pool = Mempool(chain, settings)
+        self.clock = ClockWatch(hub)
+        self._book = VoteBook()
+        self._relay = RecordRelay(hub, self.pool)
+        self.own = OwnRecords(hub, self.pool, self._relay, data.outbox)
+        self.voter = Voter(hub, signer, data.journal, self._book)
+        self._votes = VoteRelay(hub, self._book, self.voter.seen)
+        self._tree = HeaderTree(hub)
+        self._intake = Intake(hub, self._settled)
+        self._headers = HeaderSync(hub, self._tree, self._plan)
+        self._bodies = BodySync(hub, self._tree, self._headers, self._intake, self.pool, self._book)
+        self._serving = Serving(hub, self._intake)
+        self._templates = None if signer is None else Templates(hub, signer, self.pool, self._book)
+        self._pings: dict[bytes, tuple[int, float, int]] = {}
+        self._next_ping = now
+        self._start(now)
+
+    # What the outside asks
+
+    @property
+    def chain(self) -> FollowedChain:
+        """The chain; read it between two calls only."""
+        return self._hub.chain
+
+    @property
+    def peers(self) -> dict[bytes, Peer]:
+        """Connected peers by node key; not to be changed from outside."""
+        return self._hub.peers
+
+    def take_outputs(self) -> list[Output]:
+        """Return what is to be done outside, in order."""
+        outputs, self._hub.outputs = self._hub.outputs, []
+        return outputs
+
+    def hello(self, now: float) -> Hello:
+        """Return the first message for a new connection."""
+        return Hello(self._hub.status(now), self._hub.store.head().pruned + 1, self._hub.settings.software)
+
+    def progress(self, now: float) -> Progress:
+        """Return how far the node has come, and what it does not do."""
+        return Progress(
+            self.chain.height,
+            self._bodies.target_height,
+            self.synced,
+            self._mining_blocked(now),
+            self.voter.stopped or self.clock.doubt or (None if self.synced else "syncing"),
+        )
+
+    @property
+    def synced(self) -> bool:
+        """Whether the chain stands at, or close to, the best branch that is known."""
+        return self._bodies.target_height - self.chain.height <= self._hub.settings.synced_within_blocks
+
+    def next_tick(self) -> float:
+        """Return when `tick` wants to be called, whatever else happens."""
+        times = [
+            self._relay.next_time(),
+            self._votes.next_time(),
+            self.voter.next_time(),
+            self._headers.next_time(),
+            self._headers.next_deferred(FUTURE_LIMIT_S),
+            self._bodies.next_time(),
+            self.own.next_time(),
+            self._next_ping,
+        ]
+        return min(time for time in times if time is not None)
+
+    # What happens outside
+
+    def peer_joined(self, peer_id: bytes, hello: Hello, now: float) -> None:
+        """A connection is ready; `hello` is the other side's first message."""
+        self.peer_left(peer_id, now)
+        peer = Peer(peer_id, hello, self._hub.settings.patience, now)
+        self._hub.peers[peer_id] = peer
+        self._met_peers = True
+        self.clock.check(now)
+        self._relay.peer_joined(peer)
+        self._votes.tell_all(peer)
+        self._headers.consider(peer, now)
+        self._plan(now)
+
+    def peer_left(self, peer_id: bytes, now: float) -> None:
+        """A connection ended."""
+        self._hub.peers.pop(peer_id, None)
+        self._forget(peer_id)
+        self._plan(now)
+
+    def message(self, peer_id: bytes, message: Message, now: float) -> None:
+        """A peer said something. Raises ChainError where the store fails."""
+        peer = self._hub.peers.get(peer_id)
+        if peer is None:
+            return
+        self._handle(peer, message, now)
+        self._after(now)
+
+    def submit(self, envelope: Envelope, now: float) -> bytes:
+        """Take a record of this home; returns its id.
+
+        Raises RecordError or RuleError with the code of what refuses it, OSError where the disk does.
+        """
+        record_id = self.own.submit(envelope, now)
+        self._after(now)
+        return record_id
+
+    def tick(self, now: float) -> None:
+        """Do what has become due."""
+        self.clock.check(now)
+        self.pool.expire(now)
+        self._headers.tick(now, FUTURE_LIMIT_S)
+        self._bodies.tick(now)
+        self._relay.tick(now)
+        self.own.tick(now)
+        self._ping(now)
+        self._after(now)
+
+    def template(self, now: float) -> Template | None:
+        """Return the next block to mine; None while this node should not mine (see `progress`)."""
+        if self._templates is None or self._mining_blocked(now) is not None:
+            return None
+        return self._templates.make(now)
+
+    def mined(self, header: Header, now: float) -> bytes:
+        """Take a template's header with a nonce that meets its target; returns the block's hash.
+
+        Raises RuleError for a block that is not valid (any more).
+        """
+        if self._templates is None:
+            raise RuleError("not_a_miner", "this node has no key to mine with")
+        block = self._templates.finish(header)
+        failure = self._intake.take([(block, None)], now)
+        if failure is not None:
+            raise failure[1]
+        self._after(now)
+        return header_hash(block.header)
+
+    def resume_voting(self, now: float) -> None:
+        """Vote again: the owner says that no other copy of this node runs."""
+        self.voter.resume(now)
+
+    # Inside
+
+    def _start(self, now: float) -> None:
+        self._absorb_open_blocks()
+        self.voter.own_votes_known()
+        self._votes.tip_changed()
+        self.voter.tip_changed(now)
+        self.own.start(now)
+        self.clock.check(now)
+
+    def _absorb_open_blocks(self) -> None:
+        """Take the votes in the blocks above the last final one."""
+        chain = self._hub.chain
+        for height in range(chain.final_height + 1, chain.height + 1):
+            block = self._hub.store.block_at(height)
+            if block is not None:
+                self._absorb(block)
+
+    def _absorb(self, block: Block) -> None:
+        for bundle in decode_block_body(block.body).votes:
+            self._votes.absorb(bundle)
+
+    def _handle(self, peer: Peer, message: Message, now: float) -> None:  # noqa: C901, PLR0912
+        match message:
+            case Inventory():
+                self._relay.on_inventory(peer, message, now)
+            case GetRecords():
+                self._relay.on_get(peer, message, now)
+            case Records():
+                self._relay.on_records(peer, message, now)
+            case NewBlock():
+                self._headers.on_new_block(peer, message, now)
+            case GetHeaders():
+                self._serving.headers(peer, message)
+            case Headers():
+                self._headers.on_headers(peer, message, now)
+            case GetBodies():
+                self._serving.bodies(peer, message)
+            case Bodies():
+                self._bodies.on_bodies(peer, message, now)
+            case GetCompact():
+                self._serving.compact(peer, message)
+            case Compact():
+                self._bodies.on_compact(peer, message, now)
+            case GetParts():
+                self._serving.parts(peer, message, now)
+            case Parts():
+                self._bodies.on_parts(peer, message, now)
+            case VoteSummary():
+                self._votes.on_summary(peer, message, now)
+            case GetVotes():
+                self._votes.on_get(peer, message, now)
+            case Votes():
+                self._votes.on_votes(peer, message, now)
+            case Ping():
+                self._status(peer, message, now)
+                self._hub.send(peer.id, Pong(message.token, self._hub.status(now)))
+            case Pong():
+                self._pong(peer, message, now)
+            case GetSnapshots():
+                self._serving.snapshots(peer)
+            case GetSnapshotPart():
+                self._serving.snapshot_part(peer, message)
+            case _:
+                kind = type(message).__name__
+                self._hub.blame(peer.id, UNEXPECTED_POINTS, f"{kind} messages out of place", now)
+
+    def _plan(self, now: float) -> None:
+        self._bodies.plan(now)
+
+    def _after(self, now: float) -> None:
+        """Send what is due, and forget the peers that were dropped on the way."""
+        self.voter.vote(self._votes, now, ready=self._may_vote(now))
+        self._relay.flush(now)
+        self._votes.flush(now)
+        dropped, self._hub.dropped = self._hub.dropped, []
+        if dropped:
+            for peer_id in dropped:
+                self._forget(peer_id)
+            self._plan(now)
+
+    def _forget(self, peer_id: bytes) -> None:
+        self._headers.peer_left(peer_id)
+        self._bodies.peer_left(peer_id)
+        self._pings.pop(peer_id, None)
+
+    def _settled(self, outcome: Outcome, now: float) -> None:
+        """Let everything follow the chain."""
+        for block_hash in outcome.disconnected:
+            self._hub.notify(BlockDisconnected(block_hash))
+        for step in outcome.connected:
+            self._hub.notify(BlockConnected(step.hash, step.height, step.events))
+            self._tree.discard(step.hash)
+        final = self.chain.state.tip.final
+        for step in outcome.connected:
+            block = self._intake.block(step.hash) if step.height > final else None
+            if block is not None:
+                self._absorb(block)
+        returned = [
+            record for block_hash in reversed(outcome.disconnected) for record in self._records(block_hash)
+        ]
+        self.pool.tip_changed((), returned, now)
+        self.own.lost(self.pool.take_lost(), synced=self.synced)
+        self.own.check(now, synced=self.synced)
+        self._tree.prune()
+        self._votes.tip_changed()
+        self._relay.tip_changed(now)
+        self.voter.tip_changed(now)
+        self._headers.tip_changed(now)
+        self._announce([step.hash for step in outcome.connected])
+
+    def _records(self, block_hash: bytes) -> list[Record]:
+        block = self._intake.block(block_hash)
+        if block is None:
+            return []
+        return [open_envelope(envelope, self._prefix) for envelope in decode_block_body(block.body).records]
+
+    def _announce(self, hashes: list[bytes]) -> None:
+        """Tell the peers of new blocks, once this node is near the tip itself."""
+        if not self.synced:
+            return
+        state = self.chain.state
+        for block_hash in hashes[-ANNOUNCED_AT_ONCE:]:
+            block = self._intake.block(block_hash)
+            if block is None:
+                continue
+            message = NewBlock(
+                SealedHeader(block.header, block.signature), state.tip.justified, state.tip.final
+            )
+            for peer in self._hub.peers.values():
+                if block_hash not in peer.known_blocks:
+                    peer.known_blocks.add(block_hash)
+                    self._hub.send(peer.id, message)
+
+    def _ping(self, now: float) -> None:
+        if now < self._next_ping:
+            return
+        interval = self._hub.settings.ping_interval_s
+        self._next_ping = now + interval
+        for peer in list(self._hub.peers.values()):
+            token = self._hub.random.getrandbits(32)
+            missed = self._pings[peer.id][2] + 1 if peer.id in self._pings else 0
+            self._pings[peer.id] = (token, now, missed)
+            if missed > MAX_MISSED:
+                self._hub.disconnect(peer.id, "silent", f"it did not answer {missed} pings")
+                continue
+            self._hub.send(peer.id, Ping(token, self._hub.status(now)))
+            self._votes.tell_all(peer)
+
+    def _pong(self, peer: Peer, message: Pong, now: float) -> None:
+        sent = self._pings.get(peer.id)
+        if sent is None or sent[0] != message.token:
+            self._hub.blame(peer.id, UNEXPECTED_POINTS, "pongs without a ping", now)
+            return
+        self._pings[peer.id] = (sent[0], sent[1], -1)
+        self._status(peer, message, now)
+
+    def _status(self, peer: Peer, message: Ping | Pong, now: float) -> None:
+        peer.take_status(message.status, now)
+        self.clock.check(now)
+        self._headers.consider(peer, now)
+        self._plan(now)
+
+    def _alone(self) -> bool:
+        """Whether nobody else has to agree: this is the only node of the community."""
+        return len(self.chain.state.nodes) <= 1
+
+    def _mining_blocked(self, now: float) -> str | None:
+        if self.clock.doubt is not None:
+            return self.clock.doubt
+        if not self.synced:
+            return "syncing"
+        waiting = now < self._started + self._hub.settings.start_grace_s
+        if waiting and not self._met_peers and not self._alone():
+            return "waiting for a first peer"
+        return None
+
+    def _may_vote(self, now: float) -> bool:
+        met = self._met_peers or self._alone()
+        return self.synced and self.clock.doubt is None and met and now >= self._started

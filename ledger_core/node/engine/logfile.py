@@ -1,0 +1,71 @@
+"""An append-only file of small entries: what was appended is on disk when the call returns.
+
+Each entry is its length and CRC-32 (4 bytes each, big-endian) and its bytes. A torn entry at the end is what
+a crash leaves of one that was never confirmed: it is cut off.
+"""
+
+import os
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from ledger_core.errors import ChainError
+from ledger_core.keys.whole_file import write_whole_file
+
+_HEAD_BYTES = 8
+
+
+class LogFile:
+    """The entries of one file, of which one process at a time is the owner."""
+
+    def __init__(self, path: Path, max_entry: int) -> None:
+        self.path = path
+        self._max_entry = max_entry
+        self.is_new = not path.exists()
+        """Whether the file was made by this call."""
+        if self.is_new:
+            write_whole_file(path, b"", force=False, private=True)
+
+    def read(self) -> list[bytes]:
+        """Return the whole entries and cut a torn one off; raises ChainError `log_damaged`."""
+        data = self.path.read_bytes()
+        entries, offset = [], 0
+        while offset < len(data):
+            size = int.from_bytes(data[offset : offset + 4])
+            content = data[offset + _HEAD_BYTES : offset + _HEAD_BYTES + size]
+            if len(data) < offset + _HEAD_BYTES + size and size <= self._max_entry:
+                break
+            if zlib.crc32(content) != int.from_bytes(data[offset + 4 : offset + _HEAD_BYTES]):
+                if not any(data[offset:]):
+                    # The file's length reached the disk and its content did not.
+                    break
+                raise ChainError(
+                    "log_damaged",
+                    f"{self.path}: damaged at byte {offset}; restore the file from a backup, or move it away "
+                    f"and read in the manual what is lost with it",
+                    offset=offset,
+                )
+            entries.append(content)
+            offset += _HEAD_BYTES + size
+        if offset < len(data):
+            with self.path.open("r+b") as file:
+                file.truncate(offset)
+                file.flush()
+                os.fsync(file.fileno())
+        return entries
+
+    def append(self, content: bytes) -> None:
+        """Add an entry; it is on disk when the call returns."""
+        with self.path.open("ab") as file:
+            file.write(_framed(content))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def replace(self, contents: Iterable[bytes]) -> None:
+        """Write the whole file anew with these entries."""
+        data = b"".join(map(_framed, contents))
+        write_whole_file(self.path, data, force=True, private=True)
+
+
+def _framed(content: bytes) -> bytes:
+    return len(content).to_bytes(4) + zlib.crc32(content).to_bytes(4) + content

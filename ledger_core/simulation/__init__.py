@@ -1,0 +1,1 @@
+"""Simulation: the node's real engine, many times, over a virtual network and clock in one process."""
