@@ -47,7 +47,6 @@ _RATINGS: Final = {
     CommandName.CHARGE: (Field.MAX_CHARGE_W, Field.RATED_W),
     CommandName.DISCHARGE: (Field.MAX_DISCHARGE_W, Field.RATED_W),
     CommandName.GENERATE: (Field.RATED_W,),
-    CommandName.LIMIT_EXPORT: (Field.RATED_W,),
 }
 
 
@@ -233,12 +232,14 @@ class Commander:
         """The watts that the device's own ratings and its profile allow."""
         if not command.takes_power and command.power_maximum is None and command.power_minimum is None:
             return 0, float("inf")
-        low = await self._bound(command.power_minimum)
+        low = await self._bound(command.power_minimum) or 0
         high = await self._bound(command.power_maximum)
-        if high is None:
-            values = (self._device.readings[field].value for field in _RATINGS[order.name])
-            high = next((float(value) for value in values if isinstance(value, int)), None)
-        return low or 0, float("inf") if high is None else high
+        if isinstance(command.power_maximum, str) and high is not None:
+            return low, high
+        # A figure from the profile holds for the whole family; this device may tell less of itself.
+        values = (self._device.readings[field].value for field in _RATINGS.get(order.name, ()))
+        own = next((float(value) for value in values if isinstance(value, int)), None)
+        return low, min(bound for bound in (high, own, float("inf")) if bound is not None)
 
     async def _bound(self, bound: Fraction | str | None) -> float | None:
         """A bound of a command in W: a number, or the value of a rating point."""

@@ -68,8 +68,8 @@ class StepWriter:
         saved: dict[str, Fraction] = {}
         for step in steps:
             if isinstance(step, SettingStep) and step.save:
-                value = await self._device.read_point(self.setting(step.setting))
-                if isinstance(value, Fraction):
+                value = await self._found(self.setting(step.setting))
+                if value is not None:
                     saved[step.setting] = value
         return saved
 
@@ -173,8 +173,8 @@ class StepWriter:
 
     async def _masked(self, write: PlannedWrite, point: RegisterPoint, mask: int) -> PlannedWrite:
         """The write with all bits outside the mask as they are now."""
-        found = await self._device.read_point(point)
-        if not isinstance(found, Fraction) or write.value is None:
+        found = await self._found(point)
+        if found is None or write.value is None:
             raise CommandRefused(f"{self._device.name}: {point.name} has no value to change bits of")
         bits = (int(found) & ~mask) | (int(write.value) & mask)
         words = encode_number(point.type, Fraction(bits), order=point.word_order, what=point.name)
@@ -182,10 +182,17 @@ class StepWriter:
 
     async def _holds(self, write: PlannedWrite, point: RegisterPoint) -> bool:
         """Whether the setting holds what would be written."""
-        return await self._found(point) == await self._written(write, point)
+        found = await self._found(point)
+        return found is not None and found == await self._written(write, point)
 
     async def _found(self, point: RegisterPoint) -> Fraction | None:
-        value = await self._device.read_point(point)
+        """What a setting holds now; None for one that can only be written."""
+        try:
+            value = await self._device.read_point(point)
+        except ExceptionReply as error:
+            if not error.refused:
+                raise
+            return None
         return value if isinstance(value, Fraction) else None
 
     async def _written(self, write: PlannedWrite, point: RegisterPoint) -> Fraction | None:
