@@ -152,6 +152,7 @@ def _finish(ctx: Context, prepared: PreparedBlock, miner: bytes, fees: int, *, c
             hash=prepared.hash,
             times=next_times(tip.times, prepared.header.time),
             sequence=tip.sequence + ctx.sequence,
+            deadline=ctx.time,
         ),
     )
     if checkpoint:

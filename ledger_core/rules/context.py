@@ -37,7 +37,7 @@ class Context:
         member = self.state.members.get(key)
         if member is None:
             raise RuleError("member_unknown", "the key is not a member of this community", key=key)
-        if not member.roles & role:
+        if not member.roles & int(role):
             if not member.roles:
                 raise RuleError("member_revoked", "the member was revoked", key=key)
             raise RuleError(

@@ -2,10 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from msgspec.structs import replace
-
 from ledger_core.rules.context import Context
-from ledger_core.rules.state import CHAIN
 
 OFFER = 1
 WAITING = 2
@@ -25,7 +22,10 @@ def add_deadline(ctx: Context, time: int, kind: int, subject: bytes) -> None:
 
 
 def handle_deadlines(ctx: Context, handlers: Mapping[int, Handler]) -> None:
-    """Handle everything due by the block's time: by time, then kind, then id."""
+    """Handle everything due by the block's time: by time, then kind, then id.
+
+    The block's end writes down how far this has come.
+    """
     deadlines = ctx.state.deadlines
     chain = ctx.state.tip
     first, last = chain.deadline // MINUTE, ctx.time // MINUTE
@@ -44,4 +44,3 @@ def handle_deadlines(ctx: Context, handlers: Mapping[int, Handler]) -> None:
             ctx.drop(deadlines, minute)
         for _, kind, subject in rows[: len(rows) - len(later)]:
             handlers[kind](ctx, subject)
-    ctx.put(ctx.state.chain, CHAIN, replace(ctx.state.tip, deadline=ctx.time))

@@ -5,6 +5,8 @@ follows how far the chain is ahead of or behind its schedule, so that a burst of
 hard chain behind.
 """
 
+from functools import lru_cache
+
 from ledger_core.community import Parameters
 
 MAX_HASH = 2**256 - 1
@@ -12,6 +14,7 @@ RADIX_BITS = 16
 RADIX = 1 << RADIX_BITS
 
 
+@lru_cache(maxsize=256)
 def expand_target(compact: int) -> int | None:
     """Return the target in a compact number (as Bitcoin's nBits); None unless it is positive and shortest."""
     exponent, mantissa = compact >> 24, compact & 0xFFFFFF
@@ -56,6 +59,8 @@ def asert_target(anchor: int, drift: int, half_life: int, limit: int) -> int:
 
     `drift` is how many seconds the chain is behind (negative: ahead); the result lies from 1 to `limit`.
     """
+    if drift >= 0 and anchor >= limit:
+        return limit
     exponent = abs(drift) * RADIX // half_life
     if drift < 0:
         exponent = -exponent  # towards zero, as the reference rounds

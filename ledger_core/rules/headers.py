@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from ledger_core.community import FUTURE_LIMIT_S, Genesis
 from ledger_core.errors import RuleError
-from ledger_core.records.block import HEADER_VERSION, Header
+from ledger_core.records.block import HEADER_VERSION, NO_STATE_HASH, Header
 from ledger_core.rules.difficulty import expand_target, next_target
 
 MEDIAN_SPAN = 11
@@ -70,7 +70,9 @@ def check_header(header: Header, block_hash: bytes, parent: Parent, genesis: Gen
     target = expand_target(header.target)
     if target is None or int.from_bytes(block_hash) > target:
         raise RuleError("work_missing", "the block's hash does not meet its target", hash=block_hash)
-    if any(header.state_hash) and not is_checkpoint(header.height, genesis.parameters.checkpoint_interval):
+    if header.state_hash != NO_STATE_HASH and not is_checkpoint(
+        header.height, genesis.parameters.checkpoint_interval
+    ):
         raise RuleError("state_hash_unexpected", "only checkpoints carry a state hash", height=header.height)
 
 

@@ -14,10 +14,10 @@ from ledger_core.records.block import (
     header_hash,
     miner_message,
 )
-from ledger_core.records.codec import Envelope, Record, encode_body, open_envelope, record_prefix
+from ledger_core.records.codec import Envelope, Record, open_envelope, record_prefix
 from ledger_core.records.merkle import merkle_root
 from ledger_core.records.votes import VoteBundle
-from ledger_core.rules.finality import SignatureCheck, vote_of, votes_in
+from ledger_core.rules.finality import SignatureCheck, vote_message_parts, votes_in
 
 
 class PreparedBlock:
@@ -114,12 +114,12 @@ def add_vote_checks(
     prepared: PreparedBlock, bundle: VoteBundle, nodes: Mapping[int, bytes], prefix: bytes
 ) -> None:
     """Add the signatures of a bundle's votes whose nodes are known."""
+    before, after = vote_message_parts(bundle, prefix)
     for index, signature in votes_in(bundle):
         node = nodes.get(index)
         if node is not None:
             prepared.used_nodes[index] = node
-            message = prefix + encode_body(vote_of(bundle, node))
-            prepared.checks.append((node, message, signature))
+            prepared.checks.append((node, before + node + after, signature))
 
 
 def verify_checks(checks: Sequence[SignatureCheck]) -> None:

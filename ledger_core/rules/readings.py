@@ -1,12 +1,14 @@
 """Readings: signed cumulative registers at slot boundaries, and what stores hold."""
 
+from itertools import pairwise
+
 from ledger_core.errors import RuleError
 from ledger_core.records.codec import Record
-from ledger_core.records.readings import Reading
+from ledger_core.records.readings import Reading, ReadingRow
 from ledger_core.records.types import AssetKind
 from ledger_core.rules.context import Context, body_of
 from ledger_core.rules.events import ReadingTaken
-from ledger_core.rules.rows import AssetRow, Boundary, StoreRow
+from ledger_core.rules.rows import AssetRow, StoreRow
 from ledger_core.units import energy
 
 TOLERANCE_PERMILLE = 1250
@@ -26,10 +28,14 @@ def apply_reading(ctx: Context, record: Record) -> None:
         raise RuleError("meter_key_wrong", "the reading is not signed with the meter's key", meter=body.meter)
     _check_times(ctx, body)
     known = ctx.state.boundaries.get(body.meter, ())
-    new = tuple(Boundary(row.end, row.import_wh, row.export_wh, row.quality) for row in body.rows)
-    merged = known + new if not known or known[-1].end < new[0].end else _merge(known, new)
-    first = max(len(known) - 1, 0) if merged[: len(known)] == known else 0
-    for before, after in zip(merged[first:], merged[first + 1 :], strict=False):
+    new = body.rows
+    if not known or known[-1].end < new[0].end:
+        merged = known + new
+        changed = known[-1:] + new
+    else:
+        merged = _merge(known, new)
+        changed = merged[len(known) - 1 :] if merged[: len(known)] == known else merged
+    for before, after in pairwise(changed):
         _check_step(before, after, meter)
     settled = ctx.state.tip.settled_until
     kept = merged if merged[0].end >= settled else tuple(row for row in merged if row.end >= settled)
@@ -55,7 +61,7 @@ def _check_times(ctx: Context, body: Reading) -> None:
         )
 
 
-def _merge(known: tuple[Boundary, ...], new: tuple[Boundary, ...]) -> tuple[Boundary, ...]:
+def _merge(known: tuple[ReadingRow, ...], new: tuple[ReadingRow, ...]) -> tuple[ReadingRow, ...]:
     rows = {row.end: row for row in known}
     for row in new:
         other = rows.setdefault(row.end, row)
@@ -70,7 +76,7 @@ def _merge(known: tuple[Boundary, ...], new: tuple[Boundary, ...]) -> tuple[Boun
     return tuple(rows[end] for end in sorted(rows))
 
 
-def _check_step(before: Boundary, after: Boundary, meter: AssetRow) -> None:
+def _check_step(before: ReadingRow, after: ReadingRow, meter: AssetRow) -> None:
     """Check that registers run forward, and not faster than the connection allows."""
     limit = energy(meter.rating_w, after.end - before.end) * TOLERANCE_PERMILLE // 1000 + TOLERANCE_WH
     for name, old, new in (

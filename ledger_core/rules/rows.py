@@ -54,15 +54,6 @@ class StoreRow(Row, frozen=True):
     at: int
 
 
-class Boundary(Row, frozen=True):
-    """A meter's registers at a slot boundary."""
-
-    end: int
-    import_wh: int
-    export_wh: int
-    quality: int
-
-
 class OfferRow(Row, frozen=True):
     """The open part of an offer or request."""
 

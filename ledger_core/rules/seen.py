@@ -10,11 +10,13 @@ BUCKET_S = 3600
 class SeenIds:
     """Ids by the hour of their creation; each hour's digest chains its ids in order of inclusion."""
 
-    __slots__ = ("_buckets", "_digests", "_ids")
+    __slots__ = ("_buckets", "_digests", "_ids", "_parts")
 
     def __init__(self) -> None:
         self._buckets: dict[int, list[bytes]] = {}
         self._digests: dict[int, list[bytes]] = {}
+        self._parts: dict[int, tuple[int, bytes]] = {}
+        """By hour: a number of ids, and what they give to the digest."""
         self._ids: set[bytes] = set()
 
     def __contains__(self, record_id: bytes) -> bool:
@@ -37,6 +39,7 @@ class SeenIds:
         hour = created // BUCKET_S
         bucket = self._buckets[hour]
         self._ids.discard(bucket.pop())
+        self._parts.pop(hour, None)
         digests = self._digests.get(hour)
         if digests is not None:
             del digests[len(bucket) // _STRIDE :]
@@ -47,11 +50,14 @@ class SeenIds:
     def forget_before(self, time: int) -> list[tuple[int, list[bytes]]]:
         """Drop the hours that lie wholly before a time; returns them for `restore`."""
         limit = time // BUCKET_S
+        if not self._buckets or min(self._buckets) >= limit:
+            return []
         gone = sorted(hour for hour in self._buckets if hour < limit)
         dropped = []
         for hour in gone:
             ids = self._buckets.pop(hour)
             self._digests.pop(hour, None)
+            self._parts.pop(hour, None)
             self._ids.difference_update(ids)
             dropped.append((hour, ids))
         return dropped
@@ -69,18 +75,26 @@ class SeenIds:
     def digest(self) -> bytes:
         """Return a digest of everything remembered.
 
-        Full runs of ids are hashed once and kept, so that the cost follows what is new.
+        Full runs of ids are hashed once and kept, and so is what an hour gives while nothing is added to it:
+        the cost follows what is new.
         """
-        whole = sha256()
+        parts = []
         for hour in sorted(self._buckets):
             ids = self._buckets[hour]
-            runs = self._digests.setdefault(hour, [])
-            while (len(runs) + 1) * _STRIDE <= len(ids):
-                start = len(runs) * _STRIDE
-                runs.append(sha256(b"".join(ids[start : start + _STRIDE])).digest())
-            tail = b"".join(ids[len(runs) * _STRIDE :])
-            whole.update(hour.to_bytes(8) + len(ids).to_bytes(4) + b"".join(runs) + sha256(tail).digest())
-        return whole.digest()
+            count, part = self._parts.get(hour, (0, b""))
+            if count != len(ids):
+                part = self._part(hour, ids)
+                self._parts[hour] = (len(ids), part)
+            parts.append(part)
+        return sha256(b"".join(parts)).digest()
+
+    def _part(self, hour: int, ids: list[bytes]) -> bytes:
+        runs = self._digests.setdefault(hour, [])
+        while (len(runs) + 1) * _STRIDE <= len(ids):
+            start = len(runs) * _STRIDE
+            runs.append(sha256(b"".join(ids[start : start + _STRIDE])).digest())
+        tail = b"".join(ids[len(runs) * _STRIDE :])
+        return hour.to_bytes(8) + len(ids).to_bytes(4) + b"".join(runs) + sha256(tail).digest()
 
 
 _STRIDE = 64

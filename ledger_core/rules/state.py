@@ -10,6 +10,7 @@ from msgspec import Raw, Struct
 
 from ledger_core.community import Genesis, Parameters, decode_genesis, encode_genesis
 from ledger_core.errors import ChainError, RecordError
+from ledger_core.records.readings import ReadingRow
 from ledger_core.records.types import Role
 from ledger_core.rules import rows
 from ledger_core.rules.seen import SeenIds
@@ -93,8 +94,8 @@ class State:
         self.last_votes: Table[int, int] = Table(3, "last_votes", int, int)
         self.assets: Table[bytes, rows.AssetRow] = Table(4, "assets", bytes, rows.AssetRow)
         self.stores: Table[bytes, rows.StoreRow] = Table(5, "stores", bytes, rows.StoreRow)
-        self.boundaries: Table[bytes, tuple[rows.Boundary, ...]] = Table(
-            6, "boundaries", bytes, tuple[rows.Boundary, ...]
+        self.boundaries: Table[bytes, tuple[ReadingRow, ...]] = Table(
+            6, "boundaries", bytes, tuple[ReadingRow, ...]
         )
         self.offers: Table[bytes, rows.OfferRow] = Table(7, "offers", bytes, rows.OfferRow)
         self.waiting: Table[bytes, rows.WaitingRow] = Table(8, "waiting", bytes, rows.WaitingRow)
@@ -140,7 +141,7 @@ class State:
     def member_with(self, key: bytes, role: Role) -> rows.MemberRow | None:
         """Return a member that has a role, or None."""
         member = self.members.get(key)
-        return member if member is not None and member.roles & role else None
+        return member if member is not None and member.roles & int(role) else None
 
     def hash(self) -> bytes:
         """Return the state hash: equal for equal states, however they were reached."""

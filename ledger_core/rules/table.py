@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from hashlib import sha256
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -31,7 +32,7 @@ class Table[K, V](dict[K, V]):
 
     def sorted_items(self) -> list[tuple[K, V]]:
         """Return the rows in the order of their keys."""
-        return sorted(self.items(), key=_first)
+        return sorted(self.items(), key=itemgetter(0))
 
     def encode(self) -> bytes:
         """Return the table's canonical bytes."""
@@ -53,10 +54,6 @@ class Table[K, V](dict[K, V]):
     def decode_change(self, key: msgspec.Raw, row: msgspec.Raw) -> tuple[K, V | None]:
         """Return a key and the row that stood there from undo data."""
         return self._key_decoder.decode(key), self._row_decoder.decode(row)
-
-
-def _first(item: tuple[Any, Any]) -> Any:
-    return item[0]
 
 
 type Change = tuple[Table[Any, Any], Any, Any]
