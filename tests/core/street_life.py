@@ -7,10 +7,12 @@ from random import Random
 from ledger_core.community import MoneyMode, Parameters
 from ledger_core.errors import LedgerError
 from ledger_core.records.acceptances import Acceptance
+from ledger_core.records.block import decode_block_body
 from ledger_core.records.codec import Record
 from ledger_core.records.offers import Auction, Offer
 from ledger_core.records.readings import Stored
 from ledger_core.records.types import AssetKind, Basis, Side
+from ledger_core.records.votes import VoteBundle
 from ledger_core.rules.apply import Applied
 from ledger_core.rules.assemble import assemble
 from tests.core.actions import (
@@ -60,6 +62,8 @@ class Street:
     """The street, and what its homes remember."""
 
     random: Random
+    voting: bool = False
+    """Whether the nodes vote, some of them now and then."""
     world: World = field(init=False)
     offers: list[Record] = field(default_factory=list)
     answers: list[Record] = field(default_factory=list)
@@ -134,7 +138,7 @@ class Street:
         start, end, price = body.start, body.end, body.price
         if body.auction is not None:
             price = random.choice([price, body.auction.reserve, 200_000, 250_000, body.auction.ceiling])
-        elif random.random() < 0.3:
+        elif random.random() < 0.35:
             price = random.choice(PRICES)
         if random.random() < 0.1:
             end = start + random.choice([1, 2]) * SLOT
@@ -155,15 +159,16 @@ class Street:
     def make_reply(self) -> Record | None:
         if not self.answers:
             return None
-        waiting = [known for known in self.answers if known.id in self.world.state.waiting]
-        some = waiting if waiting and self.random.random() < 0.95 else self.answers
-        target = self.random.choice(some)
+        waiting, offers = self.world.state.waiting, self.world.state.offers
+        open_ones = [known for known in self.answers if known.id in waiting]
+        terms = [known for known in open_ones if offers[waiting[known.id].offer].auction is None]
+        target = self.random.choice((self.random.random() < 0.9 and terms) or open_ones or self.answers)
         body = target.body
         assert isinstance(body, Acceptance)
         offerer = next((known.body.author for known in self.offers if known.id == body.offer), b"")
         names = [name for name in NAMES if self.world[name].id == offerer] or [self.person()]
         name = names[0] if self.random.random() < 0.9 else self.person()
-        reply: Callable[[World, str, Record], Record] = self.random.choice([confirm, confirm, reject])
+        reply: Callable[[World, str, Record], Record] = self.random.choice([confirm, reject])
         return reply(self.world, name, target)
 
     def make_withdrawal(self) -> Record | None:
@@ -229,7 +234,7 @@ class Street:
         makers: list[Callable[[], Record | None]] = [
             *[self.make_offer] * 5,
             *[self.make_answer] * 8,
-            *[self.make_reply] * 3,
+            *[self.make_reply] * 4,
             self.make_withdrawal,
             self.make_termination,
             self.make_transfer,
@@ -245,8 +250,20 @@ class Street:
         world = self.world
         time = world.now + self.random.choice([30, 30, 60, 200, 300, 450, 900])
         tried = self.records()
-        template = assemble(world.state, tried, (), world["anna"].node.public_key, time)
+        bundles = self.votes() if self.voting else ()
+        template = assemble(world.state, tried, bundles, world["anna"].node.public_key, time)
         refused = {record.id: error for record, error in template.refused}
-        block = forge(world, [record for record in tried if record.id not in refused], step=time - world.now)
+        kept = decode_block_body(template.body).votes
+        taken = [record for record in tried if record.id not in refused]
+        block = forge(world, taken, kept, step=time - world.now)
         world.now = time
         return Step(time, tried, refused, world.apply(block))
+
+    def votes(self) -> tuple[VoteBundle, ...]:
+        """Votes of some nodes from the justified checkpoint for the latest one."""
+        tip, checkpoints = self.world.state.tip, self.world.state.checkpoints
+        target = max(checkpoints)
+        if target <= tip.justified:
+            return ()
+        names = [name for name in NAMES if self.random.random() < 0.8]
+        return self.world.votes(tip.justified, target, names) if names else ()
