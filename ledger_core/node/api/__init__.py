@@ -1,5 +1,7 @@
 """The node's API: loopback HTTP and WebSocket with a bearer token.
 
 model     what the answers hold; `queries`: what a request may ask
-views     the state as answers, pure; `block_views`: blocks, records, proofs
+views     the state as answers, pure; `block_views`: blocks, records, proofs; `plain`: structs as JSON
+event_log events kept on disk, with a cursor; `event_feed`: brings them there without gaps; `replay`: finds
+          again what happened in stored blocks
 """

@@ -286,7 +286,7 @@ class EventView(View, frozen=True):
     event: str
     height: int | None
     block: Hex32 | None
-    time: Annotated[int, Meta(description="UTC seconds: of the block, or when the node noticed.")]
+    time: Annotated[int, Meta(description="UTC seconds: when the node noticed.")]
     data: dict[str, Any]
 
 
