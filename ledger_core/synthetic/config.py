@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from ledger_core.community import Parameters, parse_parameters
 from ledger_core.errors import LedgerError
+from ledger_core.synthetic.weather import DAY
 
 DEFAULT_START = 1_743_465_600
 """2025-04-01 00:00 UTC: in the past, so that every program takes the blocks as they are."""
@@ -54,7 +55,7 @@ class Config(Struct, frozen=True, kw_only=True):
             "min_difficulty_bits": self.min_difficulty_bits,
             "difficulty_half_life_s": 120 * self.spacing_s,
             "grace_s": 2 * self.slot_s,
-            "window_max_slots": min(672, 31 * 86_400 // max(self.slot_s, 1)),
+            "window_max_slots": min(672, 31 * DAY // max(self.slot_s, 1)),
             "fee": 1000,
         }
         return parse_parameters(values)
@@ -65,7 +66,7 @@ def check_config(config: Config) -> None:
     config.parameters()
     limits = {
         "homes": (2, MAX_HOMES),
-        "duration_s": (config.spacing_s, 3660 * 86_400),
+        "duration_s": (config.spacing_s, 3660 * DAY),
         "seed": (0, 2**64 - 1),
         "reading_batch": (1, 96),
         "reorg_blocks": (0, 1_000_000),
@@ -76,7 +77,7 @@ def check_config(config: Config) -> None:
             raise LedgerError(
                 "synthetic_config", f"{name} must lie between {least} and {most}, not at {value}", field=name
             )
-    if config.start % config.slot_s:
+    if DAY % config.slot_s == 0 and config.start % config.slot_s:
         raise LedgerError(
             "synthetic_config", f"start must be a multiple of the slot of {config.slot_s} s", field="start"
         )
