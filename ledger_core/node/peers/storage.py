@@ -1,0 +1,69 @@
+"""Bans and address book on disk: two JSON files, written whole, beside the event loop."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from ledger_core.keys import Signer
+from ledger_core.keys.whole_file import write_whole_file
+from ledger_core.node.peers.address_book import AddressBook
+from ledger_core.node.peers.bans import Bans
+from ledger_core.node.peers.errors import PeerError
+
+_LOGGER: Final = logging.getLogger(__name__)
+BANS_FILE: Final = "bans.json"
+BOOK_FILE: Final = "addresses.json"
+MAX_FILE_BYTES: Final = 16 * 2**20
+
+
+class Storage:
+    """Reads both at the start and writes what has changed."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def load_bans(self, now: float) -> Bans:
+        """Return the stored bans; an unreadable file is put aside, and said so in the log."""
+        return self._load(BANS_FILE, lambda content: Bans.restore(content, now), Bans)
+
+    def load_book(self, signer: Signer, chain_id: bytes) -> AddressBook:
+        """Return the stored address book; an unreadable file is put aside, and said so in the log."""
+        return self._load(
+            BOOK_FILE,
+            lambda content: AddressBook.restore(content, signer, chain_id),
+            lambda: AddressBook(signer, chain_id),
+        )
+
+    def _load[Stored](
+        self, name: str, read: Callable[[bytes], Stored], empty: Callable[[], Stored]
+    ) -> Stored:
+        path = self._directory / name
+        try:
+            with path.open("rb") as file:
+                content = file.read(MAX_FILE_BYTES)
+        except FileNotFoundError:
+            return empty()
+        try:
+            return read(content)
+        except PeerError as error:
+            aside = path.with_name(f"{name}.unreadable")
+            _LOGGER.warning("%s; it is kept as %s, and begun anew", error.message, aside)
+            path.replace(aside)
+            return empty()
+
+    async def save(self, bans: Bans, book: AddressBook) -> None:
+        """Write what has changed; a failure is logged, and tried again with the next change or call."""
+        for name, kept in ((BANS_FILE, bans), (BOOK_FILE, book)):
+            if not kept.changed:
+                continue
+            kept.changed = False
+            content = kept.dump()
+            try:
+                await asyncio.to_thread(
+                    write_whole_file, self._directory / name, content, force=True, private=True
+                )
+            except OSError as error:
+                kept.changed = True
+                _LOGGER.warning("%s can't be written: %s", self._directory / name, error)
