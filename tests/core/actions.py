@@ -158,8 +158,17 @@ def lines(events: Iterable[Event]) -> list[SlotSettled]:
     return [event for event in events if isinstance(event, SlotSettled)]
 
 
+def history(world: World) -> list[SlotSettled]:
+    """Every settlement line of the chain so far."""
+    return [line for applied in world.applied for line in lines(applied.events)]
+
+
 def meters(
-    world: World, exported: dict[str, list[int]], imported: dict[str, list[int]], start: int = WINDOW
+    world: World,
+    exported: dict[str, list[int]],
+    imported: dict[str, list[int]],
+    start: int = WINDOW,
+    base: int = 100_000,
 ) -> None:
     """Mine readings of boundaries from `start` on: Wh per slot and home, right after the last slot."""
     count = max(map(len, [*exported.values(), *imported.values()]))
@@ -170,7 +179,7 @@ def meters(
     for name in {**exported, **imported}:
         out, into = exported.get(name, []), imported.get(name, [])
         rows = [
-            (start + index * SLOT, 500_000 + sum(into[:index]), 100_000 + sum(out[:index]))
+            (start + index * SLOT, 5 * base + sum(into[:index]), base + sum(out[:index]))
             for index in range(max(len(out), len(into)) + 1)
         ]
         records.append(world.reading(name, rows, created=last))
