@@ -11,6 +11,7 @@ from ledger_core.node.engine.followed_chain import FollowedChain
 from ledger_core.node.engine.outbox import MemoryOutbox
 from ledger_core.node.engine.outputs import Voted
 from ledger_core.node.engine.settings import EngineSettings
+from ledger_core.node.engine.staging import MemoryStaging
 from ledger_core.node.engine.vote_journal import Floors, MemoryVoteJournal
 from ledger_core.node.messages import Message
 from ledger_core.simulation.household import Household
@@ -70,7 +71,7 @@ class SimNode:
         """Start the engine, with what the last process left."""
         self.epoch += 1
         self.online = True
-        data = NodeData(self.home.node, self._journal, self._outbox)
+        data = NodeData(self.home.node, self._journal, self._outbox, MemoryStaging())
         self.engine = Engine(
             self.chain, self.store, self._verifier, data, self._settings, self._random, now + self.skew
         )

@@ -17,7 +17,10 @@ from ledger_core.node.messages import BlockRef, Bodies, Compact, GetBodies, GetC
 from ledger_core.records.block import Block
 
 UNASKED_POINTS = 20.0
-WITHHELD_POINTS = 70.0
+WITHHELD_POINTS = 40.0
+MAX_WITHHELD = 3
+"""Requests without an answer, one after the other, that a peer may leave."""
+
 APPLY_AT_ONCE = 64
 COMPACT_WITHIN = 2
 """Nearer to the tip than this, blocks come in their compact form: their records are known."""
@@ -73,6 +76,7 @@ class BodySync:
         self._whole = RecentSet(MAX_UNAVAILABLE)
         """Blocks whose compact form led nowhere."""
         self._planning = False
+        self._withheld: dict[bytes, int] = {}
 
     @property
     def target_height(self) -> int:
@@ -84,6 +88,7 @@ class BodySync:
         for request in self._requests.pop(peer_id, ()):
             self._in_flight.difference_update(request.hashes)
         self._cannot.pop(peer_id, None)
+        self._withheld.pop(peer_id, None)
 
     def next_time(self) -> float | None:
         """Return when something is due."""
@@ -95,13 +100,15 @@ class BodySync:
         """Choose, apply and ask, until nothing more can be done now."""
         if self._planning:
             return
+        if not len(self._tree):
+            self._set_path([])
+            return
         self._planning = True
         try:
             while self._choose(now) and self._apply_ready(now):
                 pass
         finally:
             self._planning = False
-        self._check_claims()
         while self._path and not self._ask(now):
             # Nobody gives the next block of this branch: go for another one meanwhile.
             self._unavailable.put(self._path[0].hash, now + self._hub.settings.unavailable_s)
@@ -116,7 +123,11 @@ class BodySync:
             self._finish(request)
             for block_hash in request.hashes:
                 self._cannot_give(request.peer, block_hash)
-            self._hub.blame(request.peer, WITHHELD_POINTS, "bodies asked for and never given", now)
+            self._withheld[request.peer] = self._withheld.get(request.peer, 0) + 1
+            if self._withheld[request.peer] >= MAX_WITHHELD:
+                self._hub.ban(request.peer, "bodies_withheld", "it announces blocks and does not give them")
+            else:
+                self._hub.blame(request.peer, WITHHELD_POINTS, "bodies asked for and never given", now)
         if late or self._path:
             self.plan(now)
 
@@ -188,12 +199,19 @@ class BodySync:
             return False
         if not self._path or self._path[-1] is not target:
             self._set_path(self._tree.path(target))
-        index, held = self._hub.chain.index, 0
-        while held < len(self._path) and index.get(self._path[held].hash) is not None:
+        chain, held = self._hub.chain, 0
+        while held < len(self._path) and (
+            self._path[held].height <= chain.final_height
+            or chain.index.get(self._path[held].hash) is not None
+        ):
             held += 1
         if held:
             self._set_path(self._path[held:])
-        return bool(self._path) and not (len(self._unavailable) and self._blocked(now))
+        if not self._path or chain.index.get(self._path[0].previous) is None:
+            # What the path stood on is gone: another branch became final meanwhile.
+            self._tree.prune()
+            return False
+        return not (len(self._unavailable) and self._blocked(now))
 
     def _blocked(self, now: float) -> bool:
         """Return whether the path leads over a block that nobody gives."""
@@ -205,12 +223,13 @@ class BodySync:
 
     def _claimed(self) -> HeaderNode | None:
         """Return the candidate that a peer says has justified more than our branch."""
-        best: tuple[int, int] = (self._hub.chain.state.tip.justified, 0)
-        found = None
+        justified = self._hub.chain.state.tip.justified
+        best, found = (justified, 0), None
         for peer in self._hub.peers.values():
-            node = self._tree.get(peer.tip.hash)
-            if node is not None and (peer.justified, node.work) > best and peer.justified > best[0]:
-                best, found = (peer.justified, node.work), node
+            if peer.justified > justified:
+                node = self._tree.get(peer.tip.hash)
+                if node is not None and (peer.justified, node.work) > best:
+                    best, found = (peer.justified, node.work), node
         return found
 
     def _set_path(self, path: list[HeaderNode]) -> None:
@@ -220,22 +239,20 @@ class BodySync:
             for block_hash in [key for key in self._bodies if key not in self._place]:
                 self._drop_body(block_hash)
 
-    def _check_claims(self) -> None:
-        """Find out who claimed a justified checkpoint that its branch does not have."""
-        for peer in list(self._hub.peers.values()):
-            if peer.justified <= self._hub.chain.state.tip.justified:
-                continue
-            entry = self._hub.chain.index.get(peer.tip.hash)
-            if entry is not None and entry.hash != self._hub.chain.chain_id and not entry.invalid:
-                known = entry.justified
-                if (known is not None and known < peer.justified) or (
-                    known is None and not self._hub.chain.is_active(entry.hash)
-                ):
-                    self._hub.ban(
-                        peer.id,
-                        "claim_false",
-                        f"it claims that the checkpoint {peer.justified} is justified on its branch",
-                    )
+    def check_claim(self, peer: Peer) -> None:
+        """Ban a peer that claimed a justified checkpoint which its branch does not have."""
+        chain = self._hub.chain
+        if peer.justified <= chain.state.tip.justified:
+            return
+        entry = chain.index.get(peer.tip.hash)
+        if entry is None or entry.invalid:
+            return
+        if entry.justified is None and chain.is_active(entry.hash):
+            # From before the start: what it justified then is not known any more.
+            return
+        if entry.justified is None or entry.justified < peer.justified:
+            reason = f"it claims that its branch justified the checkpoint {peer.justified}"
+            self._hub.ban(peer.id, "claim_false", reason)
 
     # Applying
 
@@ -255,6 +272,8 @@ class BodySync:
         failure = self._intake.take(run, now)
         if failure is not None:
             self._refused(hashes, run, failure)
+        for peer in list(self._hub.peers.values()):
+            self.check_claim(peer)
         return True
 
     def _refused(
@@ -378,6 +397,7 @@ class BodySync:
     def _keep(self, block: Block, block_hash: bytes, peer_id: bytes) -> None:
         if block_hash in self._place and block_hash not in self._bodies:
             self._bodies[block_hash] = (block, peer_id)
+            self._withheld.pop(peer_id, None)
             self._bytes += len(block.body)
 
     def _drop_body(self, block_hash: bytes) -> None:

@@ -1,6 +1,8 @@
 """The engine's one face: everything that a node's ledger does, for whoever drives it."""
 
+from collections.abc import Callable
 from random import Random
+from typing import Any
 
 from msgspec import Struct
 
@@ -23,12 +25,15 @@ from ledger_core.node.engine.own_records import OwnRecords
 from ledger_core.node.engine.record_relay import RecordRelay
 from ledger_core.node.engine.serving import Serving
 from ledger_core.node.engine.settings import EngineSettings
+from ledger_core.node.engine.snapshot_sync import SnapshotSync
+from ledger_core.node.engine.staging import Staging
 from ledger_core.node.engine.templates import Templates
 from ledger_core.node.engine.vote_book import VoteBook
 from ledger_core.node.engine.vote_journal import VoteJournal
 from ledger_core.node.engine.vote_relay import VoteRelay
 from ledger_core.node.engine.voter import Voter
 from ledger_core.node.messages import (
+    BlockRef,
     Bodies,
     Compact,
     GetBodies,
@@ -52,9 +57,11 @@ from ledger_core.node.messages import (
     Votes,
     VoteSummary,
 )
-from ledger_core.records.block import Block, Header, decode_block_body, header_hash
+from ledger_core.records.block import Block, Header, decode_block_body, decode_header, header_hash
 from ledger_core.records.codec import Envelope, Record, open_envelope, record_prefix
 from ledger_core.rules.assemble import Template
+
+type Handler = Callable[[Peer, Any, float], None]
 
 ANNOUNCED_AT_ONCE = 3
 UNEXPECTED_POINTS = 20.0
@@ -80,6 +87,8 @@ class NodeData(Struct, frozen=True):
     """The node's key; None: it neither mines nor votes."""
     journal: VoteJournal
     outbox: Outbox
+    staging: Staging
+    """Headers of a first sync, kept for a restart."""
 
 
 class Engine:
@@ -96,6 +105,7 @@ class Engine:
         now: float,
     ) -> None:
         signer = data.signer
+        self._key = None if signer is None else signer.public_key
         self._hub = hub = Hub(chain, store, verifier, settings, random)
         self._prefix = record_prefix(chain.chain_id)
         self._started = now
@@ -103,7 +113,7 @@ class Engine:
         self.pool = Mempool(chain, settings)
         self.clock = ClockWatch(hub)
         self._book = VoteBook()
-        self._relay = RecordRelay(hub, self.pool)
+        self._relay = RecordRelay(hub, self.pool, lambda: self.synced)
         self.own = OwnRecords(hub, self.pool, self._relay, data.outbox)
         self.voter = Voter(hub, signer, data.journal, self._book)
         self._votes = VoteRelay(hub, self._book, self.voter.seen)
@@ -112,9 +122,11 @@ class Engine:
         self._headers = HeaderSync(hub, self._tree, self._plan)
         self._bodies = BodySync(hub, self._tree, self._headers, self._intake, self.pool, self._book)
         self._serving = Serving(hub, self._intake)
+        self._snapshots = SnapshotSync(hub, self._intake, data.staging, self._adopted)
         self._templates = None if signer is None else Templates(hub, signer, self.pool, self._book)
         self._pings: dict[bytes, tuple[int, float, int]] = {}
         self._next_ping = now
+        self._handle = self._handlers()
         self._start(now)
 
     # What the outside asks
@@ -142,7 +154,7 @@ class Engine:
         """Return how far the node has come, and what it does not do."""
         return Progress(
             self.chain.height,
-            self._bodies.target_height,
+            max(self._bodies.target_height, self._snapshots.height),
             self.synced,
             self._mining_blocked(now),
             self.voter.stopped or self.clock.doubt or (None if self.synced else "syncing"),
@@ -151,7 +163,8 @@ class Engine:
     @property
     def synced(self) -> bool:
         """Whether the chain stands at, or close to, the best branch that is known."""
-        return self._bodies.target_height - self.chain.height <= self._hub.settings.synced_within_blocks
+        behind = self._bodies.target_height - self.chain.height
+        return not self._snapshots.active and behind <= self._hub.settings.synced_within_blocks
 
     def next_tick(self) -> float:
         """Return when `tick` wants to be called, whatever else happens."""
@@ -162,6 +175,7 @@ class Engine:
             self._headers.next_time(),
             self._headers.next_deferred(FUTURE_LIMIT_S),
             self._bodies.next_time(),
+            self._snapshots.next_time(),
             self.own.next_time(),
             self._next_ping,
         ]
@@ -178,21 +192,23 @@ class Engine:
         self.clock.check(now)
         self._relay.peer_joined(peer)
         self._votes.tell_all(peer)
-        self._headers.consider(peer, now)
-        self._plan(now)
+        self._consider(peer, now)
+        self._after(now)
 
     def peer_left(self, peer_id: bytes, now: float) -> None:
         """A connection ended."""
         self._hub.peers.pop(peer_id, None)
         self._forget(peer_id)
         self._plan(now)
+        self._snapshots.tick(now)
 
     def message(self, peer_id: bytes, message: Message, now: float) -> None:
         """A peer said something. Raises ChainError where the store fails."""
         peer = self._hub.peers.get(peer_id)
         if peer is None:
             return
-        self._handle(peer, message, now)
+        if not self._snapshots.handles(peer, message, now):
+            self._handle.get(type(message), self._unexpected)(peer, message, now)
         self._after(now)
 
     def submit(self, envelope: Envelope, now: float) -> bytes:
@@ -208,6 +224,7 @@ class Engine:
         """Do what has become due."""
         self.clock.check(now)
         self.pool.expire(now)
+        self._snapshots.tick(now)
         self._headers.tick(now, FUTURE_LIMIT_S)
         self._bodies.tick(now)
         self._relay.tick(now)
@@ -261,53 +278,69 @@ class Engine:
         for bundle in decode_block_body(block.body).votes:
             self._votes.absorb(bundle)
 
-    def _handle(self, peer: Peer, message: Message, now: float) -> None:  # noqa: C901, PLR0912
-        match message:
-            case Inventory():
-                self._relay.on_inventory(peer, message, now)
-            case GetRecords():
-                self._relay.on_get(peer, message, now)
-            case Records():
-                self._relay.on_records(peer, message, now)
-            case NewBlock():
-                self._headers.on_new_block(peer, message, now)
-            case GetHeaders():
-                self._serving.headers(peer, message)
-            case Headers():
-                self._headers.on_headers(peer, message, now)
-            case GetBodies():
-                self._serving.bodies(peer, message)
-            case Bodies():
-                self._bodies.on_bodies(peer, message, now)
-            case GetCompact():
-                self._serving.compact(peer, message)
-            case Compact():
-                self._bodies.on_compact(peer, message, now)
-            case GetParts():
-                self._serving.parts(peer, message, now)
-            case Parts():
-                self._bodies.on_parts(peer, message, now)
-            case VoteSummary():
-                self._votes.on_summary(peer, message, now)
-            case GetVotes():
-                self._votes.on_get(peer, message, now)
-            case Votes():
-                self._votes.on_votes(peer, message, now)
-            case Ping():
-                self._status(peer, message, now)
-                self._hub.send(peer.id, Pong(message.token, self._hub.status(now)))
-            case Pong():
-                self._pong(peer, message, now)
-            case GetSnapshots():
-                self._serving.snapshots(peer)
-            case GetSnapshotPart():
-                self._serving.snapshot_part(peer, message)
-            case _:
-                kind = type(message).__name__
-                self._hub.blame(peer.id, UNEXPECTED_POINTS, f"{kind} messages out of place", now)
+    def _handlers(self) -> dict[type[Message], Handler]:
+        """Return what is done with each kind of message."""
+        headers, bodies, serving = self._headers, self._bodies, self._serving
+        relay, votes = self._relay, self._votes
+        return {
+            Inventory: relay.on_inventory,
+            GetRecords: relay.on_get,
+            Records: relay.on_records,
+            NewBlock: self._new_block,
+            GetHeaders: serving.headers,
+            Headers: headers.on_headers,
+            GetBodies: serving.bodies,
+            Bodies: bodies.on_bodies,
+            GetCompact: serving.compact,
+            Compact: bodies.on_compact,
+            GetParts: serving.parts,
+            Parts: bodies.on_parts,
+            VoteSummary: votes.on_summary,
+            GetVotes: votes.on_get,
+            Votes: votes.on_votes,
+            Ping: self._pinged,
+            Pong: self._pong,
+            GetSnapshots: serving.snapshots,
+            GetSnapshotPart: serving.snapshot_part,
+        }
+
+    def _unexpected(self, peer: Peer, message: Message, now: float) -> None:
+        reason = f"{type(message).__name__} messages out of place"
+        self._hub.blame(peer.id, UNEXPECTED_POINTS, reason, now)
+
+    def _new_block(self, peer: Peer, message: NewBlock, now: float) -> None:
+        if self._snapshots.active:
+            header = message.sealed.header
+            peer.tip = BlockRef(decode_header(header).height, header_hash(header))
+            return
+        self._headers.on_new_block(peer, message, now)
+        self._bodies.check_claim(peer)
+
+    def _pinged(self, peer: Peer, message: Ping, now: float) -> None:
+        self._status(peer, message, now)
+        self._hub.send(peer.id, Pong(message.token, self._hub.status(now)))
 
     def _plan(self, now: float) -> None:
-        self._bodies.plan(now)
+        if not self._snapshots.active:
+            self._bodies.plan(now)
+
+    def _consider(self, peer: Peer, now: float) -> None:
+        """See whether a peer has something better."""
+        self._snapshots.consider(now)
+        if not self._snapshots.active:
+            self._headers.consider(peer, now)
+            self._plan(now)
+
+    def _adopted(self, now: float) -> None:
+        """Go on from a snapshot, or without one."""
+        self.pool.use_chain(self.chain)
+        self._tree.prune()
+        self._votes.tip_changed()
+        self.voter.tip_changed(now)
+        self.own.check(now, synced=False)
+        for peer in list(self._hub.peers.values()):
+            self._headers.consider(peer, now)
+        self._plan(now)
 
     def _after(self, now: float) -> None:
         """Send what is due, and forget the peers that were dropped on the way."""
@@ -322,6 +355,7 @@ class Engine:
 
     def _forget(self, peer_id: bytes) -> None:
         self._headers.peer_left(peer_id)
+        self._snapshots.peer_left(peer_id)
         self._bodies.peer_left(peer_id)
         self._pings.pop(peer_id, None)
 
@@ -399,7 +433,8 @@ class Engine:
     def _status(self, peer: Peer, message: Ping | Pong, now: float) -> None:
         peer.take_status(message.status, now)
         self.clock.check(now)
-        self._headers.consider(peer, now)
+        self._consider(peer, now)
+        self._bodies.check_claim(peer)
         self._plan(now)
 
     def _alone(self) -> bool:
@@ -409,6 +444,8 @@ class Engine:
     def _mining_blocked(self, now: float) -> str | None:
         if self.clock.doubt is not None:
             return self.clock.doubt
+        if self._key not in self.chain.state.node_keys:
+            return "this node's key is not that of a node of the community (any more)"
         if not self.synced:
             return "syncing"
         waiting = now < self._started + self._hub.settings.start_grace_s

@@ -1,9 +1,10 @@
 """What the engine's parts share: the chain, the peers, and the way out."""
 
+from collections.abc import Iterable, Sequence
 from random import Random
 from typing import Protocol
 
-from ledger_core.chain.model import ChainStore
+from ledger_core.chain.model import ChainStore, SnapshotInfo
 from ledger_core.chain.store.head import Head
 from ledger_core.chain.verify import Verifier
 from ledger_core.node.engine.bounded import RecentSet
@@ -11,7 +12,7 @@ from ledger_core.node.engine.followed_chain import FollowedChain
 from ledger_core.node.engine.outputs import Drop, NodeEvent, Notify, Output, Send
 from ledger_core.node.engine.settings import EngineSettings
 from ledger_core.node.messages import BlockRef, Hello, Message, Status
-from ledger_core.records.block import header_hash
+from ledger_core.records.block import Block, header_hash
 
 KNOWN_RECORDS = 8192
 KNOWN_BLOCKS = 256
@@ -22,6 +23,15 @@ class NodeStore(ChainStore, Protocol):
 
     def sealed_headers(self, first: int, count: int) -> list[tuple[bytes, bytes]]:
         """Return the active branch's headers with their miners' signatures, `count` from a height upwards."""
+        ...
+
+    def install(
+        self,
+        headers: Iterable[tuple[bytes, bytes]],
+        blocks: Sequence[Block],
+        snapshot: tuple[SnapshotInfo, bytes],
+    ) -> None:
+        """Begin an empty store at a final checkpoint: headers below, some bodies, a state among them."""
         ...
 
     def head(self) -> Head:

@@ -1,6 +1,6 @@
 """Records between peers: ids are announced, what is new is fetched, what the rules take is passed on."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from msgspec import Struct
 
@@ -40,9 +40,10 @@ class Asked(Struct, eq=False):
 class RecordRelay:
     """Takes records from peers and from here into the pool, and tells the peers of them."""
 
-    def __init__(self, hub: Hub, pool: Mempool) -> None:
+    def __init__(self, hub: Hub, pool: Mempool, synced: Callable[[], bool]) -> None:
         self._hub = hub
         self._pool = pool
+        self._synced = synced
         self._prefix = record_prefix(hub.chain.chain_id)
         self._asked: dict[bytes, Asked] = {}
         self._per_peer: dict[bytes, int] = {}
@@ -105,7 +106,9 @@ class RecordRelay:
             self._retry_at = now
 
     def on_inventory(self, peer: Peer, message: Inventory, now: float) -> None:
-        """Ask for what is new."""
+        """Ask for what is new; on a chain that is far behind nothing can be judged."""
+        if not self._synced():
+            return
         seen = self._hub.chain.state.seen
         wanted = []
         for record_id in message.ids:

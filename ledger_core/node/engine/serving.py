@@ -18,6 +18,7 @@ from ledger_core.node.messages import (
     GetHeaders,
     GetParts,
     GetSnapshotPart,
+    GetSnapshots,
     Headers,
     SealedHeader,
     SnapshotOffer,
@@ -42,7 +43,7 @@ class Serving:
         self._snapshot: tuple[bytes, bytes] | None = None
         """The snapshot that was asked for last: its block and its bytes."""
 
-    def headers(self, peer: Peer, message: GetHeaders) -> None:
+    def headers(self, peer: Peer, message: GetHeaders, _now: float) -> None:
         """Give the headers above the first block of the locator that is on the active branch."""
         chain = self._hub.chain
         for ref in message.locator:
@@ -53,7 +54,7 @@ class Serving:
                 return
         self._hub.ban(peer.id, "genesis_foreign", "its locator does not end with this community's genesis")
 
-    def bodies(self, peer: Peer, message: GetBodies) -> None:
+    def bodies(self, peer: Peer, message: GetBodies, _now: float) -> None:
         """Give as many of the bodies as fit into a message, at least one entry."""
         found: list[Body] = []
         size = 0
@@ -66,7 +67,7 @@ class Serving:
             found.append(Body(ref.hash, None if block is None else block.body))
         self._hub.send(peer.id, Bodies(tuple(found)))
 
-    def compact(self, peer: Peer, message: GetCompact) -> None:
+    def compact(self, peer: Peer, message: GetCompact, now: float) -> None:
         """Give a block's compact form, or its body where there is none."""
         compact = self._compacts.get(message.block.hash)
         if compact is None:
@@ -75,7 +76,7 @@ class Serving:
                 body = decode_block_body(block.body)
                 compact = make_compact(message.block.hash, body, self._hub.chain.chain_id)
         if compact is None:
-            self.bodies(peer, GetBodies((message.block,)))
+            self.bodies(peer, GetBodies((message.block,)), now)
             return
         self._compacts.put(message.block.hash, compact)
         self._hub.send(peer.id, compact)
@@ -88,11 +89,11 @@ class Serving:
             return
         parts = make_parts(decode_block_body(block.body), message)
         if parts is None:
-            self.bodies(peer, GetBodies((message.block,)))
+            self.bodies(peer, GetBodies((message.block,)), now)
         else:
             self._hub.send(peer.id, parts)
 
-    def snapshots(self, peer: Peer) -> None:
+    def snapshots(self, peer: Peer, _message: GetSnapshots, _now: float) -> None:
         """Tell which snapshots there are, with a proven final state only."""
         offers: list[SnapshotOffer] = []
         for info in self._hub.store.snapshots()[:MAX_SNAPSHOTS]:
@@ -103,7 +104,7 @@ class Serving:
                     offers.append(SnapshotOffer(BlockRef(info.height, info.hash), info.state_hash, size))
         self._hub.send(peer.id, Snapshots(tuple(offers)))
 
-    def snapshot_part(self, peer: Peer, message: GetSnapshotPart) -> None:
+    def snapshot_part(self, peer: Peer, message: GetSnapshotPart, _now: float) -> None:
         """Give a part of a snapshot."""
         known = any(info.hash == message.block.hash for info in self._hub.store.snapshots())
         data: bytes | None = None

@@ -4,6 +4,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from ledger_core.node.messages import BlockRef
+
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Count = Annotated[int, Meta(ge=1, le=10**7)]
 Bytes = Annotated[int, Meta(ge=64 * 1024, le=2**30)]
@@ -47,6 +49,8 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     """A branch whose bodies nobody gives is left alone for so long."""
     full_sync: bool = False
     """Fetch every body since the genesis, never a snapshot."""
+    anchor: BlockRef | None = None
+    """A final checkpoint that the branch must hold, from the invitation."""
     snapshot_gap_blocks: Count = 1000
     """A new node nearer to the tip than this fetches bodies only."""
 

@@ -1,0 +1,455 @@
+"""A new node's short way: all headers, then a state that a buried checkpoint's header proves.
+
+The headers must lead through the anchor that came with the invitation, where there is one, and other peers
+must know them too. Where peers disagree about the past, or none has a fitting snapshot, the node verifies every
+block.
+"""
+
+from collections.abc import Callable
+from enum import Enum
+
+from ledger_core.chain.model import SnapshotInfo
+from ledger_core.errors import LedgerError
+from ledger_core.node.engine.followed_chain import FollowedChain
+from ledger_core.node.engine.hub import Hub, Peer
+from ledger_core.node.engine.intake import Intake
+from ledger_core.node.engine.outputs import SnapshotAdopted
+from ledger_core.node.engine.staging import Staging, staged_hash, staged_headers, staged_ref
+from ledger_core.node.messages import (
+    MAX_BODIES,
+    MAX_HEADERS,
+    SNAPSHOT_PART_BYTES,
+    BlockRef,
+    Bodies,
+    GetBodies,
+    GetHeaders,
+    GetSnapshotPart,
+    GetSnapshots,
+    Headers,
+    Message,
+    SealedHeader,
+    SnapshotOffer,
+    SnapshotPart,
+    Snapshots,
+)
+from ledger_core.records.block import Block, decode_header, header_hash
+from ledger_core.rules.apply import apply_block
+from ledger_core.rules.headers import (
+    MEDIAN_SPAN,
+    Parent,
+    check_header,
+    check_not_future,
+    is_checkpoint,
+    next_times,
+)
+from ledger_core.rules.prepare import prepare_block
+from ledger_core.rules.state import State, load_snapshot
+
+CONFIRMATIONS = 2
+"""Other peers that are asked whether they know the headers."""
+
+MAX_FAILURES = 8
+SILENT_POINTS = 60.0
+
+
+class Phase(Enum):
+    """What is being fetched."""
+
+    OFF = 0
+    HEADERS = 1
+    CONFIRM = 2
+    OFFERS = 3
+    CONTENTS = 4
+
+
+class SnapshotSync:
+    """Runs once, on an empty chain; afterwards the ordinary sync goes on from where it ends."""
+
+    def __init__(self, hub: Hub, intake: Intake, staging: Staging, adopted: Callable[[float], None]) -> None:
+        self._hub = hub
+        self._intake = intake
+        self._staging = staging
+        self._adopted = adopted
+        self._chain_id = hub.chain.chain_id
+        self._interval = hub.chain.genesis.parameters.checkpoint_interval
+        self._phase = Phase.OFF
+        self._given_up = hub.settings.full_sync or hub.chain.height > 0
+        self._source: bytes | None = None
+        self._asked: dict[bytes, float] = {}
+        """Peers that an answer is expected from, and until when."""
+        self._confirmed: set[bytes] = set()
+        self._offers: dict[bytes, tuple[SnapshotOffer, ...]] = {}
+        self._offer: SnapshotOffer | None = None
+        self._parts: dict[int, tuple[bytes, bytes]] = {}
+        """Parts of the snapshot, and who sent each."""
+        self._bodies: dict[int, Block] = {}
+        self._wanted: dict[bytes, int | tuple[int, ...]] = {}
+        """What each peer was asked for: a part, or the heights of bodies."""
+        self._single: bytes | None = None
+        """The only peer to take parts from, after parts of several did not fit together."""
+        self._failures = 0
+
+    @property
+    def active(self) -> bool:
+        """Whether the ordinary sync has to wait."""
+        return self._phase is not Phase.OFF
+
+    @property
+    def height(self) -> int:
+        """Height of the headers that are here."""
+        return len(self._staging)
+
+    def next_time(self) -> float | None:
+        """Return when something is due."""
+        return min(self._asked.values(), default=None) if self.active else None
+
+    def consider(self, now: float) -> None:
+        """Begin where that saves work, and go on."""
+        if self._given_up:
+            return
+        if self._phase is Phase.OFF:
+            highest = max((peer.tip.height for peer in self._hub.peers.values()), default=0)
+            if self._hub.chain.height > 0 or highest < self._hub.settings.snapshot_gap_blocks:
+                return
+            self._phase = Phase.HEADERS
+        self._advance(now)
+
+    def peer_left(self, peer_id: bytes) -> None:
+        """Forget a peer."""
+        self._asked.pop(peer_id, None)
+        self._wanted.pop(peer_id, None)
+        self._offers.pop(peer_id, None)
+        self._confirmed.discard(peer_id)
+        if self._source == peer_id:
+            self._source = None
+        if self._single == peer_id:
+            self._single = None
+
+    def tick(self, now: float) -> None:
+        """Ask others where an answer is late."""
+        if not self.active:
+            return
+        for peer_id in [key for key, until in self._asked.items() if until <= now]:
+            del self._asked[peer_id]
+            self._wanted.pop(peer_id, None)
+            if self._source == peer_id:
+                self._source = None
+            if self._phase is Phase.OFFERS:
+                self._offers.setdefault(peer_id, ())
+            self._hub.blame(peer_id, SILENT_POINTS, "requests of a new node without an answer", now)
+        self._advance(now)
+
+    def handles(self, peer: Peer, message: Message, now: float) -> bool:
+        """Take a message that answers this part; returns whether it did."""
+        if not self.active or peer.id not in self._asked:
+            return False
+        match message:
+            case Headers() if self._phase in (Phase.HEADERS, Phase.CONFIRM):
+                del self._asked[peer.id]
+                if self._phase is Phase.HEADERS:
+                    self._on_headers(peer, message, now)
+                else:
+                    self._on_confirmation(peer, message, now)
+            case Snapshots() if self._phase is Phase.OFFERS:
+                del self._asked[peer.id]
+                self._offers[peer.id] = message.offers
+            case SnapshotPart() if self._phase is Phase.CONTENTS:
+                self._on_part(peer, message)
+            case Bodies() if self._phase is Phase.CONTENTS:
+                self._on_bodies(peer, message)
+            case _:
+                return False
+        self._advance(now)
+        return True
+
+    # Asking
+
+    def _advance(self, now: float) -> None:
+        match self._phase:
+            case Phase.HEADERS:
+                self._ask_headers(now)
+            case Phase.CONFIRM:
+                self._ask_confirmation(now)
+            case Phase.OFFERS:
+                self._ask_offers(now)
+            case Phase.CONTENTS:
+                self._ask_contents(now)
+            case Phase.OFF:
+                pass
+
+    def _ask(self, peer_id: bytes, message: Message, now: float) -> None:
+        self._asked[peer_id] = now + self._hub.settings.request_s
+        self._hub.send(peer_id, message)
+
+    def _ask_headers(self, now: float) -> None:
+        if self._asked:
+            return
+        if self._source not in self._hub.peers:
+            ahead = [peer for peer in self._hub.peers.values() if peer.tip.height >= self.height]
+            if not ahead:
+                return
+            self._source = max(ahead, key=lambda peer: (peer.final, peer.tip.height)).id
+        if self._source is not None:
+            locator = [staged_ref(self._staging, self.height, self._chain_id)]
+            if self.height:
+                locator.append(BlockRef(0, self._chain_id))
+            self._ask(self._source, GetHeaders(tuple(locator), MAX_HEADERS), now)
+
+    def _ask_confirmation(self, now: float) -> None:
+        others = [key for key in self._hub.peers if key != self._source]
+        if len(self._confirmed) >= min(CONFIRMATIONS, len(others)) and not self._asked:
+            self._phase = Phase.OFFERS
+            self._offers.clear()
+            self._ask_offers(now)
+            return
+        waiting = [key for key in others if key not in self._confirmed and key not in self._asked]
+        missing = CONFIRMATIONS - len(self._confirmed) - len(self._asked)
+        for peer_id in waiting[: max(missing, 0)]:
+            self._ask(peer_id, GetHeaders(self._locator(), MAX_HEADERS), now)
+
+    def _locator(self) -> tuple[BlockRef, ...]:
+        heights, height, step = [], self.height, self._interval
+        while height > 0:
+            heights.append(height)
+            height, step = height - step, step * 2
+        refs = [staged_ref(self._staging, at, self._chain_id) for at in heights]
+        return (*refs, BlockRef(0, self._chain_id))
+
+    def _ask_offers(self, now: float) -> None:
+        for peer_id in self._hub.peers:
+            if peer_id not in self._offers and peer_id not in self._asked:
+                self._ask(peer_id, GetSnapshots(), now)
+        if self._asked or not self._hub.peers:
+            return
+        fitting = [offer for offers in self._offers.values() for offer in offers if self._fits(offer)]
+        if not fitting:
+            self._give_up(now)
+            return
+        self._offer = max(fitting, key=lambda offer: offer.block.height)
+        self._phase = Phase.CONTENTS
+        self._ask_contents(now)
+
+    def _fits(self, offer: SnapshotOffer) -> bool:
+        """Return whether a checkpoint that is buried proves the offered state."""
+        height = offer.block.height
+        anchor = self._hub.settings.anchor
+        if self.height < height + 1 + self._interval or (anchor is not None and self.height < anchor.height):
+            return False
+        if not is_checkpoint(height + 1, self._interval):
+            return False
+        if staged_hash(self._staging, height, self._chain_id) != offer.block.hash:
+            return False
+        above = decode_header(self._staging.read(height + 1, 1)[0].header)
+        return above.state_hash == offer.state_hash
+
+    def _givers(self) -> list[bytes]:
+        if self._single is not None:
+            return [self._single] if self._single in self._hub.peers else []
+        return [
+            key for key, offers in self._offers.items() if self._offer in offers and key in self._hub.peers
+        ]
+
+    def _ask_contents(self, now: float) -> None:
+        offer = self._offer
+        if offer is None:
+            return
+        if self._complete(offer):
+            self._adopt(offer, now)
+            return
+        givers = self._givers()
+        if not givers:
+            if not self._asked:
+                self._give_up(now)
+            return
+        for peer_id in givers:
+            if peer_id in self._asked:
+                continue
+            part = self._next_part(offer)
+            heights = self._next_bodies(offer) if part is None else ()
+            if part is not None:
+                self._wanted[peer_id] = part
+                self._ask(peer_id, GetSnapshotPart(offer.block, part), now)
+            elif heights:
+                self._wanted[peer_id] = heights
+                refs = tuple(staged_ref(self._staging, height, self._chain_id) for height in heights)
+                self._ask(peer_id, GetBodies(refs), now)
+
+    def _next_part(self, offer: SnapshotOffer) -> int | None:
+        under_way = {part for part in self._wanted.values() if isinstance(part, int)}
+        return next(
+            (part for part in range(_count(offer)) if part not in self._parts and part not in under_way), None
+        )
+
+    def _next_bodies(self, offer: SnapshotOffer) -> tuple[int, ...]:
+        under_way = {
+            at for heights in self._wanted.values() if not isinstance(heights, int) for at in heights
+        }
+        missing = [at for at in self._heights(offer) if at not in self._bodies and at not in under_way]
+        return tuple(missing[: min(MAX_BODIES, self._hub.settings.body_batch)])
+
+    def _heights(self, offer: SnapshotOffer) -> range:
+        checkpoint = offer.block.height + 1
+        return range(checkpoint - self._interval + 1, checkpoint + 1)
+
+    def _complete(self, offer: SnapshotOffer) -> bool:
+        return len(self._parts) == _count(offer) and len(self._bodies) == len(self._heights(offer))
+
+    # Answers
+
+    def _on_headers(self, peer: Peer, message: Headers, now: float) -> None:
+        parent = self._top()
+        good: list[SealedHeader] = []
+        for sealed in message.headers:
+            header, block_hash = decode_header(sealed.header), header_hash(sealed.header)
+            anchor = self._hub.settings.anchor
+            try:
+                check_header(header, block_hash, parent, self._hub.chain.genesis)
+                check_not_future(header, int(now))
+            except LedgerError as refusal:
+                if refusal.code == "time_too_new":
+                    break
+                if refusal.code == "header_previous" and self.height and not good:
+                    # Its branch parts from what is here: another peer's word stands against it.
+                    self._staging.clear()
+                    self._give_up(now)
+                    return
+                self._hub.ban(
+                    peer.id, refusal.code, f"it shows a header that is not valid: {refusal.message}"
+                )
+                break
+            if anchor is not None and header.height == anchor.height and block_hash != anchor.hash:
+                self._hub.ban(peer.id, "anchor_missed", "its branch is not the one that the invitation names")
+                self._staging.clear()
+                self._source = None
+                return
+            parent = Parent(header.height, block_hash, next_times(parent.times, header.time))
+            good.append(sealed)
+        if good:
+            self._staging.append(good)
+        if len(message.headers) < MAX_HEADERS and peer.id in self._hub.peers:
+            self._phase = Phase.CONFIRM
+            self._confirmed.clear()
+
+    def _top(self) -> Parent:
+        """Return what the next header must know."""
+        height = self.height
+        recent = self._staging.read(max(height - MEDIAN_SPAN + 1, 1), MEDIAN_SPAN) if height else []
+        times = tuple(decode_header(sealed.header).time for sealed in recent)
+        if len(times) < MEDIAN_SPAN:
+            times = (self._hub.chain.genesis.created, *times)
+        return Parent(height, staged_ref(self._staging, height, self._chain_id).hash, times)
+
+    def _on_confirmation(self, peer: Peer, message: Headers, now: float) -> None:
+        self._confirmed.add(peer.id)
+        if not message.headers:
+            return
+        first = decode_header(message.headers[0].header)
+        known = staged_hash(self._staging, first.height - 1, self._chain_id) == first.previous
+        tip = decode_header(message.headers[-1].header).height
+        if not known or (first.height <= self.height - 2 * self._interval and tip > self.height):
+            # It has much more on another branch: only verifying everything tells who is right.
+            self._give_up(now)
+
+    def _on_part(self, peer: Peer, message: SnapshotPart) -> None:
+        del self._asked[peer.id]
+        part, offer = self._wanted.pop(peer.id, None), self._offer
+        if offer is None or part != message.part or message.hash != offer.block.hash or message.data is None:
+            self._offers.pop(peer.id, None)
+            return
+        last = part == _count(offer) - 1
+        size = offer.size - SNAPSHOT_PART_BYTES * part if last else SNAPSHOT_PART_BYTES
+        if len(message.data) != size:
+            self._hub.ban(peer.id, "snapshot_size", "a part of its snapshot has another size than it said")
+            return
+        self._parts[part] = (message.data, peer.id)
+
+    def _on_bodies(self, peer: Peer, message: Bodies) -> None:
+        del self._asked[peer.id]
+        wanted = self._wanted.pop(peer.id, None)
+        if not isinstance(wanted, tuple):
+            self._offers.pop(peer.id, None)
+            return
+        for height, given in zip(wanted, message.bodies, strict=False):
+            sealed = self._staging.read(height, 1)[0]
+            if given.body is None or given.hash != header_hash(sealed.header):
+                self._offers.pop(peer.id, None)
+                return
+            block = Block(sealed.header, sealed.signature, given.body)
+            if not self._intake.matches(block):
+                self._hub.ban(peer.id, "merkle_root_wrong", "it gave a body that is not the block's")
+                return
+            self._bodies[height] = block
+
+    # Adopting
+
+    def _adopt(self, offer: SnapshotOffer, now: float) -> None:
+        data = b"".join(self._parts[part][0] for part in range(_count(offer)))
+        state = _proven(data, offer.state_hash)
+        if state is None:
+            self._mismatch(offer)
+            self._advance(now)
+            return
+        heights = self._heights(offer)
+        blocks = [self._bodies[height] for height in heights]
+        checkpoint = blocks[-1]
+        try:
+            nodes = {index: node.key for index, node in state.nodes.items()}
+            prepared = prepare_block(checkpoint, state.genesis, state.chain_id, nodes)
+            self._hub.verifier.verify(prepared)
+            apply_block(state, prepared, int(now))
+        except LedgerError:
+            # The checkpoint is buried, and its state proven: the headers are a forgery.
+            self._give_up(now)
+            return
+        info = SnapshotInfo(offer.block.height, offer.block.hash, offer.state_hash)
+        headers = staged_headers(self._staging, heights[0] - 1)
+        self._hub.store.install(headers, blocks, (info, data))
+        self._hub.chain = FollowedChain.open(self._hub.store, self._hub.verifier)
+        self._finish()
+        self._hub.notify(SnapshotAdopted(self._hub.chain.height, self._hub.chain.tip_hash))
+        self._adopted(now)
+
+    def _mismatch(self, offer: SnapshotOffer) -> None:
+        """The parts are not the proven state: find out whose fault it is, one peer at a time."""
+        senders = {sender for _, sender in self._parts.values()}
+        self._parts.clear()
+        self._failures += 1
+        if len(senders) == 1:
+            liar = senders.pop()
+            self._offers.pop(liar, None)
+            self._single = None
+            self._hub.ban(liar, "snapshot_forged", "its snapshot is not the state that the checkpoint proves")
+        givers = self._givers()
+        self._single = givers[self._failures % len(givers)] if givers else None
+        if self._failures > MAX_FAILURES:
+            self._offers = {
+                key: tuple(each for each in offers if each != offer) for key, offers in self._offers.items()
+            }
+
+    def _give_up(self, now: float) -> None:
+        """Verify every block instead."""
+        self._finish()
+        self._adopted(now)
+
+    def _finish(self) -> None:
+        self._given_up = True
+        self._phase = Phase.OFF
+        self._staging.clear()
+        self._asked.clear()
+        self._wanted.clear()
+        self._offers.clear()
+        self._parts.clear()
+        self._bodies.clear()
+
+
+def _count(offer: SnapshotOffer) -> int:
+    return -(-offer.size // SNAPSHOT_PART_BYTES)
+
+
+def _proven(data: bytes, state_hash: bytes) -> State | None:
+    """Return the state in a snapshot if it is the one that a header names."""
+    try:
+        state = load_snapshot(data)
+    except LedgerError, LookupError, ValueError, TypeError:
+        return None
+    return state if state.hash() == state_hash else None
