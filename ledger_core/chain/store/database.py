@@ -30,18 +30,24 @@ class Database:
         self._writer: sqlite3.Connection | None = None
         if writable:
             with as_chain_errors(path):
-                self._writer = self._connect()
-                schema.read_version(self._writer, path)
-                self._writer.execute("PRAGMA synchronous = FULL")
-                self._writer.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT}")
-                self._writer.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+                self._writer = self._connect(
+                    "PRAGMA synchronous = FULL",
+                    f"PRAGMA journal_size_limit = {_WAL_LIMIT}",
+                    f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}",
+                )
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, *settings: str) -> sqlite3.Connection:
+        """Open a connection; raises ChainError where the database is not of this program and version."""
         connection = sqlite3.connect(
             self.path, timeout=_BUSY_S, autocommit=True, check_same_thread=False, cached_statements=64
         )
-        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-        connection.execute("PRAGMA foreign_keys = OFF")
+        try:
+            schema.read_version(connection, self.path)
+            for setting in (f"PRAGMA cache_size = -{_CACHE_KIB}", *settings):
+                connection.execute(setting)
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def writer(self) -> sqlite3.Connection:
@@ -85,9 +91,7 @@ class Database:
                 raise ChainError("store_closed", f"{self.path}: the store is closed", path=str(self.path))
             if self._idle:
                 return self._idle.pop()
-        connection = self._connect()
-        connection.execute("PRAGMA query_only = ON")
-        return connection
+        return self._connect("PRAGMA query_only = ON")
 
     def _give_back(self, connection: sqlite3.Connection) -> None:
         with self._lock:
