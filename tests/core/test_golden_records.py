@@ -88,3 +88,15 @@ def test_invitation_bytes() -> None:
     signature = OTHER.sign(message)
     golden.check("invitation", {"message": message, "signature": signature})
     assert verify(OTHER.public_key, message, signature)
+
+
+def test_a_changed_byte_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(golden.REGENERATE, raising=False)
+    parts = golden.read("genesis")
+    golden.check("genesis", parts)
+    with pytest.raises(pytest.fail.Exception, match="THE FORMAT CHANGED: chain id of genesis"):
+        golden.check("genesis", {**parts, "chain id": bytes(32)})
+    with pytest.raises(pytest.fail.Exception, match="THE FORMAT CHANGED: chain id"):
+        golden.check("genesis", {"genesis": parts["genesis"]})
+    with pytest.raises(pytest.fail.Exception, match="no golden bytes for nothing"):
+        golden.check("nothing", parts)

@@ -10,7 +10,14 @@ from ledger_core.keys import SoftwareSigner
 from ledger_core.records.assets import Asset
 from ledger_core.records.block import Block
 from ledger_core.records.body import Body
-from ledger_core.records.codec import Envelope, Record, open_envelope, record_message, record_prefix, sign_record
+from ledger_core.records.codec import (
+    Envelope,
+    Record,
+    open_envelope,
+    record_message,
+    record_prefix,
+    sign_record,
+)
 from ledger_core.records.readings import Quality, Reading, ReadingRow, Stored
 from ledger_core.records.types import AssetKind, Carrier, Role
 from ledger_core.records.votes import VOTE_NONCE, Vote, VoteBundle
@@ -110,7 +117,9 @@ class World:
         """A signed record, opened."""
         return open_envelope(sign_record(body, self.chain_id, author, cosigners), self.prefix)
 
-    def make(self, kind: type[Body], author: SoftwareSigner, /, *cosigners: SoftwareSigner, **fields: Any) -> Record:
+    def make(
+        self, kind: type[Body], author: SoftwareSigner, /, *cosigners: SoftwareSigner, **fields: Any
+    ) -> Record:
         """A signed record of a kind."""
         return self.sign(self.body(kind, author, **fields), author, *cosigners)
 
@@ -194,7 +203,12 @@ class World:
         return self.make(Asset, home.key, **{**values, **fields})
 
     def asset_record(
-        self, name: str, what: str = "pv", kind: AssetKind = AssetKind.PV, rating_w: int = 10_000, **fields: Any
+        self,
+        name: str,
+        what: str = "pv",
+        kind: AssetKind = AssetKind.PV,
+        rating_w: int = 10_000,
+        **fields: Any,
     ) -> Record:
         home = self.homes[name]
         values: dict[str, Any] = {
