@@ -22,11 +22,7 @@ from tests.devices.homes import Site, known_profiles, site
 
 ROOT = Path(__file__).parents[2]
 NIGHT = {"pv": False, "load": {"annual_kwh": 2000}}
-BATTERIES = [
-    profile.id
-    for profile in known_profiles().values()
-    if CommandName.CHARGE in profile.commands and profile.id not in ("sunspec", "deye_3phase")
-]
+BATTERIES = [profile.id for profile in known_profiles().values() if CommandName.CHARGE in profile.commands]
 
 
 def flows(place: Site) -> dict[str, int]:

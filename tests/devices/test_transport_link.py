@@ -10,6 +10,7 @@ from custom_components.energy_ledger.devices.errors import (
     DeviceBusy,
     ExceptionReply,
     GatewayError,
+    HostSilent,
     LinkClosed,
     LinkError,
     LinkTimeout,
@@ -19,7 +20,7 @@ from custom_components.energy_ledger.devices.errors import (
 from custom_components.energy_ledger.devices.transport.base import LinkKind, LinkSettings
 from custom_components.energy_ledger.devices.transport.link import Link
 from simulator.modbus.faults import Fault, FaultKind
-from tests.devices.wire import Gateway, Memory, registers_equal_addresses, serving, settings_for
+from tests.devices.wire import Gateway, Memory, no_answer, registers_equal_addresses, serving, settings_for
 
 NETWORK = [LinkKind.TCP, LinkKind.RTU_OVER_TCP, LinkKind.UDP, LinkKind.RTU_OVER_UDP]
 STREAMS = [LinkKind.TCP, LinkKind.RTU_OVER_TCP]
@@ -177,7 +178,7 @@ async def test_a_write_is_sent_once_and_reported_as_unconfirmed(kind: LinkKind) 
             await link.unit(1).write(6, 30, [99])
         assert [write[1:] for write in unit.writes] == [(30, (99,))]
         assert await link.unit(1).read(3, 30, 1) == [99]
-        server.inject(Fault(FaultKind.CLOSE, count=1))
+        server.inject(Fault(FaultKind.CLOSE, applied=True, count=1))
         with pytest.raises(WriteUnconfirmed, match="closed the connection"):
             await link.unit(1).write(16, 30, [1, 2])
         assert len(unit.writes) == 2
@@ -201,7 +202,7 @@ async def test_a_write_over_a_closed_connection_is_not_repeated() -> None:
     async with serving({1: unit}) as server:
         link = Link(settings_for(server, timeout_s=5))
         await link.unit(1).read(3, 0, 1)
-        server.inject(Fault(FaultKind.CLOSE, count=1))
+        server.inject(Fault(FaultKind.CLOSE, applied=True, count=1))
         with pytest.raises(WriteUnconfirmed):
             await link.unit(1).write(6, 8, [1])
         assert len(unit.writes) == 1
@@ -246,23 +247,12 @@ async def test_a_host_without_a_name_is_named() -> None:
     await link.close()
 
 
-async def test_a_host_that_does_not_answer_the_connection_is_named() -> None:
-    # A listener whose backlog is full does not complete further connections.
-    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, backlog=1, start_serving=False)
-    port = server.sockets[0].getsockname()[1]
-    server.sockets[0]._sock.listen(0)  # type: ignore[attr-defined]
-    fill = [asyncio.create_task(asyncio.open_connection("127.0.0.1", port)) for _ in range(4)]
-    await asyncio.sleep(0.05)
-    link = Link(LinkSettings(host="127.0.0.1", port=port, timeout_s=0.2))
-    with pytest.raises(LinkTimeout, match=r"did not answer within 0.2 s.*check the address"):
+async def test_a_host_that_does_not_answer_the_connection_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    no_answer(monkeypatch)
+    link = Link(LinkSettings(host="127.0.0.1", port=4711, timeout_s=0.1))
+    with pytest.raises(HostSilent, match=r"1:4711 did not answer within 0.1 s: check the address"):
         await link.unit(1).read(3, 0, 1)
     await link.close()
-    for task in fill:
-        task.cancel()
-    for result in await asyncio.gather(*fill, return_exceptions=True):
-        if isinstance(result, tuple):
-            result[1].close()
-    server.close()
 
 
 @pytest.mark.parametrize("kind", STREAMS)

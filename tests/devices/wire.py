@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
+import pytest
+
 from custom_components.energy_ledger.devices.transport.base import LinkKind, LinkSettings
 from simulator.modbus.framing import crc
 from simulator.modbus.registers import ExceptionCode, RefusedError, Registers, Space
@@ -93,6 +95,18 @@ def settings_for(server: ServerLink, *, timeout_s: float = 0.3, spacing_s: float
         retry_first_s=0.02,
         retry_last_s=0.1,
     )
+
+
+def no_answer(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Let connections never come about, as with a host that is switched off; returns the attempts."""
+    attempts: list[object] = []
+
+    async def create_connection(_loop: object, _factory: object, *address: object, **_: object) -> None:
+        attempts.append(address)
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "create_connection", create_connection)
+    return attempts
 
 
 class Gateway:

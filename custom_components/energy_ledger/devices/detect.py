@@ -8,15 +8,7 @@ from types import MappingProxyType
 from typing import Final
 
 from .codec import decode
-from .errors import (
-    DeviceError,
-    ExceptionReply,
-    LinkClosed,
-    LinkError,
-    LinkTimeout,
-    NotDetected,
-    SettingsError,
-)
+from .errors import DeviceError, ExceptionReply, HostSilent, LinkClosed, LinkError, NotDetected, SettingsError
 from .mapping import Mapper
 from .profile.model import Check, Profile, RegisterPoint, Role, SunSpecMap, Transport, Value
 from .readings import Field
@@ -75,9 +67,10 @@ class _Absent(Exception):
 class _Asker:
     """Reads of one unit, each asked once; a `ModbusUnit` for reading."""
 
-    def __init__(self, unit: ModbusUnit) -> None:
+    def __init__(self, unit: ModbusUnit, patience: int = _SILENCES) -> None:
         self.unit = unit
         self.answered = False
+        self._patience = patience
         self._silences = 0
         self._known: dict[tuple[int, int, int], list[int] | DeviceError] = {}
         self._layouts: dict[SunSpecMap, Layout | None] = {}
@@ -93,7 +86,7 @@ class _Asker:
     async def read(self, function: int, address: int, count: int) -> list[int]:
         key = (function, address, count)
         if key not in self._known:
-            if not self.answered and self._silences >= _SILENCES:
+            if not self.answered and self._silences >= self._patience:
                 raise _Absent
             try:
                 self._known[key] = await self.unit.read(function, address, count)
@@ -158,7 +151,8 @@ async def detect(
     for unit_id in wanted or _usual_units(ranked):
         if any(unit_id in device.companions.values() for device in found):
             continue  # a part of a device that was found already
-        asker = _Asker(link.unit(unit_id, timeout_s=timeout_s))
+        # Once a device is known, the other ids are a matter of course: one silence is enough.
+        asker = _Asker(link.unit(unit_id, timeout_s=timeout_s), 1 if found else _SILENCES)
         fitting = [profile for profile in ranked if wanted or unit_id in profile.link.units]
         try:
             detection = await _identify(asker, fitting, link, timeout_s)
@@ -290,7 +284,7 @@ async def find_devices(
             devices = await detect(link, profiles, units=units)
         except NotDetected as error:
             unknown = unknown or error
-        except LinkTimeout as error:
+        except HostSilent as error:
             first = first or error
             timeouts += 1
             if timeouts == _CONNECT_TIMEOUTS:

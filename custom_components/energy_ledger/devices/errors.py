@@ -44,6 +44,10 @@ class LinkClosed(LinkError):
     """The link could not be opened, or was closed while a request was under way."""
 
 
+class HostSilent(LinkClosed):
+    """Nothing answered the attempt to connect."""
+
+
 class LinkTimeout(LinkError):
     """Nothing came back in time."""
 

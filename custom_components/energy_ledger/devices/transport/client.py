@@ -11,7 +11,7 @@ from pymodbus import FramerType, ModbusException
 from pymodbus.client import AsyncModbusSerialClient, AsyncModbusTcpClient, AsyncModbusUdpClient
 from pymodbus.pdu.register_message import ReadHoldingRegistersResponse
 
-from ..errors import LinkClosed, LinkError, LinkTimeout, MalformedReply
+from ..errors import HostSilent, LinkClosed, LinkError, LinkTimeout, MalformedReply
 from .base import LinkKind, LinkSettings
 from .framing import Expected, Verdict, judge_rtu, judge_socket, skip_late_rtu
 
@@ -75,7 +75,7 @@ class Client:
         return self._client.connected
 
     async def connect(self) -> None:
-        """Open the connection. Raises LinkClosed or LinkTimeout in words for the user."""
+        """Open the connection. Raises HostSilent or another LinkClosed, in words for the user."""
         endpoint = self._settings.endpoint
         # As pymodbus' own connect, which hides the reason and pauses afterwards.
         context = self._client.ctx
@@ -83,7 +83,7 @@ class Client:
             async with asyncio.timeout(self._settings.timeout_s):
                 context.transport, _ = await context.call_create()
         except TimeoutError:
-            raise LinkTimeout(
+            raise HostSilent(
                 f"{endpoint} did not answer within {self._settings.timeout_s:g} s: "
                 "check the address, the power and the network"
             ) from None
