@@ -308,7 +308,9 @@ class Page(View, frozen=True):
     """Part of a list, in the order of the ids."""
 
     as_of: AsOf
-    next: Annotated[str | None, Meta(description="`after` of the next page; null: this was the last.")]
+    next: Annotated[
+        str | None, Meta(description="`after` (of blocks `before`) of the next page; null: the last.")
+    ]
 
 
 class Members(Page, frozen=True):
