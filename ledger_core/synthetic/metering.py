@@ -24,6 +24,9 @@ class Metering:
         self._street = street
         self._then = then
         self._held_back: dict[int, int] = {}
+        """Until when a home is late with its reading, by its index."""
+        self._waited_for: dict[int, int] = {}
+        """The earliest slot end with a trade that a home has not published, by its index."""
 
     def start(self, home: Home, boundary: int) -> None:
         """Begin with a meter's first boundary."""
@@ -52,22 +55,29 @@ class Metering:
             traded = asked.traded
         if traded and home.index not in self._held_back and home.chance.permille(LATE_PERMILLE):
             self._held_back[home.index] = boundary + 4 * street.slot_s
-        if self._due(home, boundary, traded=traded):
+        if traded:
+            self._waited_for.setdefault(home.index, boundary)
+        if self._due(home, boundary):
             self._publish(home, desk)
         self._plan(home, boundary + street.slot_s)
         self._then(home, desk)
 
-    def _due(self, home: Home, boundary: int, *, traded: bool) -> bool:
+    def _due(self, home: Home, boundary: int) -> bool:
+        """Return whether to publish: slots with a trade within the grace, two at a time, others later."""
         until = self._held_back.get(home.index)
         if until is not None:
             if boundary < until:
                 return False
             del self._held_back[home.index]
             return True
-        return traded or len(home.unpublished) >= self._street.config.reading_batch
+        waited_for = self._waited_for.get(home.index)
+        if waited_for is not None and boundary > waited_for:
+            return True
+        return len(home.unpublished) >= self._street.config.reading_batch
 
     def _publish(self, home: Home, desk: Desk) -> None:
         rows, home.unpublished = home.unpublished, []
+        self._waited_for.pop(home.index, None)
         desk.submit(
             self._street.record(
                 desk,
