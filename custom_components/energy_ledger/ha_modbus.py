@@ -22,7 +22,6 @@ from modbus_connection import (
     ModbusProtocolError,
     ModbusSerialParams,
     ModbusTcpParams,
-    ModbusTimeoutError,
     ModbusUdpParams,
 )
 from modbus_connection import ModbusUnit as HomeAssistantUnit
@@ -49,6 +48,10 @@ if TYPE_CHECKING:
 
 # The line speed that Home Assistant itself gives an RTU link carried over a socket; both must agree.
 _SOCKET_BAUDRATE = 115_200
+
+# How long a request may wait for its turn and for a busy device, beyond twice its own timeout (seconds):
+# the shared link would go on asking a busy device for a minute.
+_TURN_S = 3.0
 
 
 def modbus_params(settings: LinkSettings) -> ModbusParams:
@@ -83,6 +86,7 @@ class SharedUnit:
         self._unit = unit
         self._unit_id = unit_id
         self._endpoint = settings.endpoint
+        self._longest_s = 2 * settings.timeout_s + _TURN_S
         unit.set_message_spacing(settings.spacing_s)
         unit.require_timeout(settings.timeout_s)
         unit.require_connect_delay(settings.connect_delay_s or None)
@@ -147,13 +151,17 @@ class SharedUnit:
         A late reply would otherwise answer the next question: RTU frames carry no transaction id.
         """
         try:
-            return await request
+            async with asyncio.timeout(self._longest_s):
+                return await request
         except ModbusExceptionError as error:
             raise _exception_reply(self.name, what, error) from error
-        except (ModbusTimeoutError, ModbusProtocolError) as error:
+        except ModbusProtocolError as error:
             await self._disconnect()
-            kind = LinkTimeout if isinstance(error, ModbusTimeoutError) else MalformedReply
-            raise kind(f"{self.name}: {error}") from error
+            raise MalformedReply(f"{self.name}: {error}") from error
+        except TimeoutError as error:  # ModbusTimeoutError is one, too
+            await self._disconnect()
+            reason = str(error) or f"no answer within {self._longest_s:g} s"
+            raise LinkTimeout(f"{self.name}: {reason}") from error
         except (ModbusConnectionError, ModbusError) as error:
             raise LinkClosed(f"{self.name}: {error}") from error
         except asyncio.CancelledError:
