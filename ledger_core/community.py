@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta, Struct, ValidationError
 
 from ledger_core.errors import RecordError
+from ledger_core.keys import is_valid_public_key
 from ledger_core.records.block import MAX_BLOCK_BYTES
 from ledger_core.records.codec import MAX_RECORD_BYTES
 from ledger_core.records.types import Hash, Key, Location, Role, Roles, Time
@@ -139,19 +140,27 @@ def check_genesis(genesis: Genesis) -> None:
         raise _invalid("horizon_s", "the horizon is shorter than the longest window")
     if parameters.difficulty_half_life_s < parameters.block_spacing_s:
         raise _invalid("difficulty_half_life_s", "the half-life is shorter than the block spacing")
-    members = [founder.member for founder in genesis.founders]
-    nodes = [founder.node for founder in genesis.founders if founder.node is not None]
+    _check_founders(genesis.founders)
+
+
+def _check_founders(founders: tuple[Founder, ...]) -> None:
+    if not founders:
+        raise _invalid("founders", "a community needs at least one founding member")
+    members = [founder.member for founder in founders]
+    nodes = [founder.node for founder in founders if founder.node is not None]
     if len(set(members)) != len(members):
         raise _invalid("founders", "a member's key is listed twice")
     if len(set(nodes)) != len(nodes):
         raise _invalid("founders", "a node's key is listed twice")
-    if not genesis.founders[0].roles & Role.AUTHORITY:
+    if not founders[0].roles & Role.AUTHORITY:
         raise _invalid("founders", "the first founding member must be an authority")
-    if not any(founder.roles & Role.NODE for founder in genesis.founders):
+    if not any(founder.roles & Role.NODE for founder in founders):
         raise _invalid("founders", "at least one founding member must have the role node")
-    for founder in genesis.founders:
+    for founder in founders:
         if founder.roles & Role.NODE and founder.node is None:
             raise _invalid("founders", "a member with the role node needs a node key")
+    if not all(is_valid_public_key(key) for key in (*members, *nodes)):
+        raise _invalid("founders", "a key is no valid Ed25519 public key")
 
 
 def _invalid(field: str, message: str) -> RecordError:

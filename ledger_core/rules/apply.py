@@ -17,6 +17,7 @@ from ledger_core.rules.events import Event
 from ledger_core.rules.finality import add_checkpoint, apply_bundle, vote_of, votes_in
 from ledger_core.rules.genesis import parent_of
 from ledger_core.rules.headers import check_header, check_not_future, is_checkpoint, next_times
+from ledger_core.rules.members import forget_former_node
 from ledger_core.rules.prepare import PreparedBlock, invalid_signature, require_record_size, verify_checks
 from ledger_core.rules.registry import FEE_KINDS, RULES
 from ledger_core.rules.settlement import settle_due
@@ -41,6 +42,7 @@ HANDLERS: Mapping[int, deadlines.Handler] = {
     deadlines.WAITING: end_acceptance,
     deadlines.CLOSED: forget_closed,
     deadlines.INVITATION: _forget_invitation,
+    deadlines.FORMER_NODE: forget_former_node,
 }
 
 

@@ -5,6 +5,7 @@ from ledger_core.errors import RuleError
 from ledger_core.records.assets import Asset
 from ledger_core.records.codec import Record
 from ledger_core.records.types import AssetKind, Role
+from ledger_core.rules.admitted_keys import require_valid_key
 from ledger_core.rules.availability import check_rating_covers_bookings
 from ledger_core.rules.context import Context, body_of
 from ledger_core.rules.events import AssetChanged
@@ -136,6 +137,7 @@ def _check_meter(ctx: Context, body: Asset, known: AssetRow | None) -> None:
                 carrier=str(meter.carrier),
             )
     if body.meter_key is not None:
+        require_valid_key(body.meter_key, "meter_key")
         holder = ctx.state.meter_keys.get(body.meter_key)
         if holder is not None and holder != body.asset:
             raise RuleError("meter_key_taken", "that key belongs to another meter", key=body.meter_key)

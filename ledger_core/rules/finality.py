@@ -19,7 +19,7 @@ from ledger_core.records.votes import VOTE_NONCE, Evidence, SignedVote, Vote, Vo
 from ledger_core.rules.accounts import pay_final_fees
 from ledger_core.rules.context import Context, body_of
 from ledger_core.rules.events import CheckpointFinal, CheckpointJustified, NodePunished
-from ledger_core.rules.members import set_member
+from ledger_core.rules.members import owner_of_node, punish_node
 from ledger_core.rules.rows import CheckpointRow
 from ledger_core.rules.state import CHAIN, State
 
@@ -215,12 +215,10 @@ def apply_evidence(ctx: Context, record: Record) -> None:
     offence = conflict(first, second)
     if offence is None:
         raise RuleError("evidence_no_conflict", "the two votes do not conflict")
-    index = ctx.state.node_keys.get(first.author)
-    if index is None:
+    owner = owner_of_node(ctx, first.author)
+    if owner is None or not ctx.state.members[owner].roles & Role.NODE:
         raise RuleError("evidence_no_node", "the voter is no node (any more)", key=first.author)
-    owner = ctx.state.nodes[index].member
-    row = ctx.state.members[owner]
-    set_member(ctx, owner, replace(row, roles=row.roles & ~Role.NODE))
+    punish_node(ctx, owner)
     ctx.events.append(NodePunished(owner, first.author, offence))
 
 

@@ -8,10 +8,11 @@ from ledger_core.keys import verify
 from ledger_core.records.codec import Record, invitation_message
 from ledger_core.records.members import Invitation, Member
 from ledger_core.records.types import Role
+from ledger_core.rules.admitted_keys import require_valid_key
 from ledger_core.rules.context import Context, body_of
-from ledger_core.rules.deadlines import INVITATION, add_deadline
+from ledger_core.rules.deadlines import FORMER_NODE, INVITATION, add_deadline
 from ledger_core.rules.events import MemberChanged
-from ledger_core.rules.rows import MemberRow, NodeRow
+from ledger_core.rules.rows import FormerNodeRow, MemberRow, NodeRow
 
 
 def apply_member(ctx: Context, record: Record) -> None:
@@ -19,6 +20,7 @@ def apply_member(ctx: Context, record: Record) -> None:
     body = body_of(record, Member)
     known = ctx.state.members.get(body.member)
     if known is None:
+        require_valid_key(body.member, "member")
         _check_admission(ctx, record, body)
     else:
         _check_change(ctx, record, body, known)
@@ -47,6 +49,7 @@ def set_member(ctx: Context, key: bytes, row: MemberRow) -> None:
     if old is not None and old.key != wanted:
         ctx.drop(ctx.state.nodes, row.index)
         ctx.drop(ctx.state.node_keys, old.key)
+        _remember_key(ctx, old)
         if row.index in ctx.state.last_votes:
             ctx.drop(ctx.state.last_votes, row.index)
         _clear_votes(ctx, row.index)
@@ -55,6 +58,39 @@ def set_member(ctx: Context, key: bytes, row: MemberRow) -> None:
         ctx.put(ctx.state.nodes, row.index, NodeRow(key, wanted, ctx.height, False))
         ctx.put(ctx.state.node_keys, wanted, row.index)
         ctx.put(ctx.state.last_votes, row.index, ctx.time)
+        if wanted in ctx.state.former_nodes:
+            ctx.drop(ctx.state.former_nodes, wanted)
+
+
+def _remember_key(ctx: Context, node: NodeRow) -> None:
+    """Keep a leaving node's key as long as silence lasts: changing it must not wash off what it signed."""
+    until = ctx.time + ctx.parameters.silence_s
+    ctx.put(ctx.state.former_nodes, node.key, FormerNodeRow(node.member, until))
+    add_deadline(ctx, until, FORMER_NODE, node.key)
+
+
+def forget_former_node(ctx: Context, key: bytes) -> None:
+    """Drop a former node's key when its time is over, unless it left again since."""
+    row = ctx.state.former_nodes.get(key)
+    if row is not None and row.until <= ctx.time:
+        ctx.drop(ctx.state.former_nodes, key)
+
+
+def owner_of_node(ctx: Context, key: bytes) -> bytes | None:
+    """Return the member whose node votes with a key, or did so lately."""
+    index = ctx.state.node_keys.get(key)
+    if index is not None:
+        return ctx.state.nodes[index].member
+    former = ctx.state.former_nodes.get(key)
+    return None if former is None else former.member
+
+
+def punish_node(ctx: Context, owner: bytes) -> None:
+    """Take the role `node`; what the member's keys signed until now is settled with it."""
+    row = ctx.state.members[owner]
+    set_member(ctx, owner, replace(row, roles=row.roles & ~Role.NODE))
+    for key in sorted(key for key, former in ctx.state.former_nodes.items() if former.member == owner):
+        ctx.drop(ctx.state.former_nodes, key)
 
 
 def _clear_votes(ctx: Context, index: int) -> None:
@@ -126,8 +162,8 @@ def _check_node(ctx: Context, body: Member) -> None:
         )
     if body.node is None:
         return
-    index = ctx.state.node_keys.get(body.node)
-    if index is not None and ctx.state.nodes[index].member != body.member:
+    require_valid_key(body.node, "node")
+    if owner_of_node(ctx, body.node) not in (None, body.member):
         raise RuleError("node_key_taken", "that node's key belongs to another member", key=body.node)
 
 

@@ -32,6 +32,13 @@ class NodeRow(Row, frozen=True):
     """Whether it counts for the quorum yet: from the first final checkpoint after it joined."""
 
 
+class FormerNodeRow(Row, frozen=True):
+    """A key with which a member's node voted before: evidence against it still counts for a while."""
+
+    member: bytes
+    until: int
+
+
 class AssetRow(Row, frozen=True):
     """An asset as its latest record says."""
 

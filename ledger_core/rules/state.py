@@ -113,6 +113,9 @@ class State:
         self.deadlines: Table[int, tuple[tuple[int, int, bytes], ...]] = Table(
             18, "deadlines", int, tuple[tuple[int, int, bytes], ...]
         )
+        self.former_nodes: Table[bytes, rows.FormerNodeRow] = Table(
+            19, "former_nodes", bytes, rows.FormerNodeRow
+        )
         self.node_keys: Table[bytes, int] = Table(32, "node_keys", bytes, int, hashed=False)
         self.meter_keys: Table[bytes, bytes] = Table(33, "meter_keys", bytes, bytes, hashed=False)
         self.booked: Table[tuple[bytes, str], tuple[bytes, ...]] = Table(

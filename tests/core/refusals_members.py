@@ -26,6 +26,7 @@ def admission(world: World, *, roles: int = HOME, node: bytes | None = None) -> 
 
 by_field("roles_missing", street, admission, roles=0)
 by_field("node_key_missing", street, admission, roles=HOUSEHOLD)
+by_field("key_invalid", street, admission, node=bytes(32))
 by_field("node_key_taken", street, admission, node=lambda world: world["bert"].node.public_key)
 
 
@@ -168,7 +169,7 @@ by_field("asset_superseded", street, update, supersedes=digest("older"))
 by_field("asset_superseded", street, update, supersedes=None)
 by_field("asset_kind_changed", street, update, kind=AssetKind.WIND)
 by_field("asset_meter_fields", street, pv, meter=None)
-by_field("asset_meter_fields", street, pv, meter_key=digest("key"))
+by_field("asset_meter_fields", street, pv, meter_key=signer("key").public_key)
 by_field("asset_not_a_store", street, pv, energy_wh=1)
 by_field("asset_not_a_store", street, pv, capacity_wh=1)
 by_field("asset_curve_invalid", street, pv, curve=(CurveStep(WINDOW, 10_001),))
@@ -189,17 +190,18 @@ by_field("asset_energy_above_capacity", street, new_battery, energy_wh=10_001)
 
 
 def second_meter(world: World, **fields: Any) -> Record:
-    values = {"asset": asset_id("second"), "meter_key": digest("second key"), **fields}
+    values = {"asset": asset_id("second"), "meter_key": signer("second key").public_key, **fields}
     return world.meter_record("bert", **values)
 
 
+by_field("key_invalid", street, second_meter, meter_key=bytes(32))
 by_field("meter_key_taken", street, second_meter, meter_key=lambda world: world["anna"].meter_key.public_key)
 
 
 def booked() -> World:
     world = street()
     agree(world)
-    other = world.meter_record("anna", asset=asset_id("other"), meter_key=digest("other key"))
+    other = world.meter_record("anna", asset=asset_id("other"), meter_key=signer("other key").public_key)
     world.mine(other)
     return world
 

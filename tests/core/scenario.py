@@ -93,4 +93,6 @@ def eventful_world() -> World:
     still_open = offer(world, "anna", start=WINDOW + 40 * SLOT, shortfall_price=10_000)
     world.mine(still_open)
     world.mine(accept(world, "bert", still_open, quantity=1_000), bundles=world.votes(4, 8, ["cara"]))
+    cara, node = world["cara"], signer("cara's new node").public_key
+    world.mine(member(world, cara.key, cara.id, roles=HOUSEHOLD, node=node))
     return world

@@ -199,6 +199,65 @@ def test_conflicting_votes_cost_the_role(
     assert refusal(world, accused(world, *votes)).code == "evidence_no_node"
 
 
+def changed_node(world: World, name: str = "bert") -> None:
+    """A home takes a new key for its node."""
+    home = world[name]
+    node = signer(f"{name}'s new node").public_key
+    world.mine(member(world, home.key, home.id, roles=HOUSEHOLD, node=node))
+
+
+def test_a_new_key_does_not_wash_off_what_the_old_one_signed() -> None:
+    world = grown(2, FOUR[:3])
+    votes = [ballot(world, name, 4, 8) for name in ("one", "two")]
+    changed_node(world)
+    events = world.mine(accused(world, *votes)).events
+    assert [event.member for event in events if isinstance(event, NodePunished)] == [world["bert"].id]
+    assert not world.state.former_nodes
+    assert refusal(world, accused(world, *votes)).code == "evidence_no_node"
+
+
+def test_an_offence_is_punished_once_even_when_the_role_is_given_again() -> None:
+    world = grown(2, FOUR[:3])
+    votes = [ballot(world, name, 4, 8) for name in ("one", "two")]
+    changed_node(world)
+    world.mine(accused(world, *votes))
+    bert, node = world["bert"], signer("bert's new node").public_key
+    world.mine(member(world, world["anna"].key, bert.id, roles=HOUSEHOLD, node=node))
+    assert refusal(world, accused(world, *votes)).code == "evidence_no_node"
+
+
+def test_old_keys_are_forgotten_after_the_time_of_silence() -> None:
+    world = grown(2, FOUR[:3], silence_s=600)
+    votes = [ballot(world, name, 4, 8) for name in ("one", "two")]
+    changed_node(world)
+    old = world["bert"].node.public_key
+    assert world.state.former_nodes[old].member == world["bert"].id
+    world.mine(step=599)
+    assert old in world.state.former_nodes
+    world.mine(step=1)
+    assert not world.state.former_nodes
+    assert refusal(world, accused(world, *votes)).code == "evidence_no_node"
+
+
+def test_a_key_that_comes_back_is_no_longer_an_old_one() -> None:
+    world = grown(2, FOUR[:3], silence_s=600)
+    bert = world["bert"]
+    changed_node(world)
+    world.mine(member(world, bert.key, bert.id, roles=HOUSEHOLD, node=bert.node.public_key))
+    assert set(world.state.former_nodes) == {signer("bert's new node").public_key}
+    changed_node(world)
+    world.mine(step=590)
+    assert set(world.state.former_nodes) == {bert.node.public_key}
+
+
+def test_a_key_that_another_node_had_is_taken() -> None:
+    world = grown(2, FOUR[:3])
+    changed_node(world)
+    cara, key = world["cara"], world["bert"].node.public_key
+    bad = member(world, cara.key, cara.id, roles=HOUSEHOLD, node=key)
+    assert refusal(world, bad).code == "node_key_taken"
+
+
 @pytest.mark.parametrize(
     ("first", "second"),
     [
