@@ -12,6 +12,7 @@ from ledger_core.chain.pending import Connection, NodeKeys, Outcome, Pending, ne
 from ledger_core.chain.start import Start, load_start
 from ledger_core.chain.verify import Verifier
 from ledger_core.errors import ChainError, LedgerError, RuleError
+from ledger_core.keys import require_agreed_library
 from ledger_core.records.block import Block, Header, decode_header, header_hash
 from ledger_core.rules.apply import Applied, apply_block
 from ledger_core.rules.headers import check_header, check_not_future, is_checkpoint
@@ -48,7 +49,12 @@ class Chain:
 
     @classmethod
     def open(cls, store: ChainStore, verifier: Verifier) -> Self:
-        """Load the newest snapshot on the active branch and replay what stands above it."""
+        """Load the newest snapshot on the active branch and replay what stands above it.
+
+        Raises ChainError where data is missing or damaged, and LedgerError `signature_library` where this
+        machine would judge signatures differently from the other members'.
+        """
+        require_agreed_library()
         return cls(store, load_start(store), verifier)
 
     @property
