@@ -200,10 +200,18 @@ class _Rebuild:
         before = -1
         while chain.height > before:
             before = chain.height
+            self._take_branches(chain)
             for source in self._sources:
-                self._take_branch(chain, source)
                 for block in source.others():
                     self._take_other(chain, block)
+
+    def _take_branches(self, chain: Chain) -> None:
+        """Let each source go on where the ones before had to stop."""
+        before = -1
+        while chain.height > before:
+            before = chain.height
+            for source in self._sources:
+                self._take_branch(chain, source)
 
     def _take_branch(self, chain: Chain, source: Source) -> None:
         start = chain.height

@@ -29,7 +29,7 @@ from ledger_core.rules.state import load_snapshot
 _DATABASE_SIZE: Final = 28
 """Where a database's first page says how many pages there are (SQLite file format, section 1.3)."""
 
-_MAX_MISSES: Final = 20_000
+_MAX_MISSES: Final = 10_000
 """Keys in a row that are not readable before the rest of a table is given up."""
 
 _UNREADABLE: Final = (sqlite3.Error, RowError, LedgerError, TypeError, ValueError)
@@ -186,10 +186,9 @@ def _tables(connection: sqlite3.Connection) -> frozenset[str]:
         # A file that is shorter than it says is refused otherwise.
         connection.execute("PRAGMA writable_schema = ON")
         rows = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
-        connection.execute("SELECT count(*) FROM segments WHERE first < 0")
     except sqlite3.Error:
         return frozenset()
-    return frozenset(row[0] for row in rows)
+    return frozenset(row[0] for row in rows) if ("segments",) in rows else frozenset()
 
 
 def _renew_table_list(patched: Path, work: Path, *, compacted: bool) -> None:
