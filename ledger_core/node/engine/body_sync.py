@@ -70,8 +70,8 @@ class BodySync:
         self._bodies: dict[bytes, tuple[Block, bytes]] = {}
         """Blocks that wait for those below them, and who sent them."""
         self._bytes = 0
-        self._cannot: dict[bytes, RecentSet] = {}
-        """Per peer the blocks that it did not give."""
+        self._cannot: dict[bytes, RecentMap[float]] = {}
+        """Per peer the blocks that it did not give, and until when it is not asked again."""
         self._unavailable: RecentMap[float] = RecentMap(MAX_UNAVAILABLE)
         self._whole = RecentSet(MAX_UNAVAILABLE)
         """Blocks whose compact form led nowhere."""
@@ -122,7 +122,7 @@ class BodySync:
         for request in late:
             self._finish(request)
             for block_hash in request.hashes:
-                self._cannot_give(request.peer, block_hash)
+                self._cannot_give(request.peer, block_hash, now)
             self._withheld[request.peer] = self._withheld.get(request.peer, 0) + 1
             if self._withheld[request.peer] >= MAX_WITHHELD:
                 self._hub.ban(request.peer, "bodies_withheld", "it announces blocks and does not give them")
@@ -144,7 +144,7 @@ class BodySync:
                 break
             node = self._tree.get(given.hash)
             if given.body is None:
-                self._cannot_give(peer.id, given.hash)
+                self._cannot_give(peer.id, given.hash, now)
             elif node is not None:
                 self._keep(Block(node.sealed.header, node.sealed.signature, given.body), node.hash, peer.id)
         self.plan(now)
@@ -215,7 +215,13 @@ class BodySync:
 
     def _blocked(self, now: float) -> bool:
         """Return whether the path leads over a block that nobody gives."""
-        return any((self._unavailable.get(node.hash) or 0) > now for node in self._path)
+        for node in self._path:
+            if (self._unavailable.get(node.hash) or 0) > now:
+                peers = [self._hub.peers[key] for key in node.sources if key in self._hub.peers]
+                if not any(self._can_give(peer, node, now) for peer in peers):
+                    return True
+                self._unavailable.pop(node.hash)
+        return False
 
     def _better(self, node: HeaderNode) -> bool:
         tip = self._hub.chain.index.get(self._hub.chain.tip_hash)
@@ -291,7 +297,6 @@ class BodySync:
         if error.code in SUPPLIER_FAULTS:
             self._whole.add(block_hash)
             if supplier is not None and supplier in self._hub.peers:
-                self._cannot_give(supplier, block_hash)
                 self._hub.ban(
                     supplier, error.code, f"it gave a body that is not the block's: {error.message}"
                 )
@@ -321,15 +326,12 @@ class BodySync:
         coming = first.hash in self._in_flight or first.hash in self._bodies
         for peer in peers:
             reach = self._reach(peer)
-            coming = coming or (reach > 0 and self._can_give(peer, first))
+            coming = coming or (reach > 0 and self._can_give(peer, first, now))
             while len(self._requests.get(peer.id, ())) < self._hub.settings.requests_per_peer:
-                batch = self._batch(peer, reach)
+                batch = self._batch(peer, reach, now)
                 if not batch:
                     break
                 self._request(peer, batch, now)
-        if not coming:
-            for refused in self._cannot.values():
-                refused.clear()
         return coming
 
     def _reach(self, peer: Peer) -> int:
@@ -341,14 +343,16 @@ class BodySync:
                 return place + 1
         return highest + 1
 
-    def _can_give(self, peer: Peer, node: HeaderNode) -> bool:
-        return node.height >= peer.oldest_body and node.hash not in self._cannot.get(peer.id, ())
+    def _can_give(self, peer: Peer, node: HeaderNode, now: float) -> bool:
+        refused = self._cannot.get(peer.id)
+        asked_in_vain = refused is not None and (refused.get(node.hash) or 0) > now
+        return node.height >= peer.oldest_body and not asked_in_vain
 
-    def _batch(self, peer: Peer, reach: int) -> list[HeaderNode]:
+    def _batch(self, peer: Peer, reach: int, now: float) -> list[HeaderNode]:
         batch: list[HeaderNode] = []
         for node in self._path[:reach]:
             free = node.hash not in self._in_flight and node.hash not in self._bodies
-            if free and self._can_give(peer, node):
+            if free and self._can_give(peer, node, now):
                 batch.append(node)
                 if len(batch) == self._hub.settings.body_batch:
                     break
@@ -403,5 +407,7 @@ class BodySync:
     def _drop_body(self, block_hash: bytes) -> None:
         self._bytes -= len(self._bodies.pop(block_hash)[0].body)
 
-    def _cannot_give(self, peer_id: bytes, block_hash: bytes) -> None:
-        self._cannot.setdefault(peer_id, RecentSet(MAX_UNAVAILABLE)).add(block_hash)
+    def _cannot_give(self, peer_id: bytes, block_hash: bytes, now: float) -> None:
+        if peer_id in self._hub.peers:
+            refused = self._cannot.setdefault(peer_id, RecentMap(MAX_UNAVAILABLE))
+            refused.put(block_hash, now + self._hub.settings.unavailable_s)

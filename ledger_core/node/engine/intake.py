@@ -54,7 +54,10 @@ class Intake:
         except ChainError:
             raise
         except LedgerError as error:
-            return self._first_refused(hashes, done), error
+            refused = self._first_refused(hashes, done)
+            for block_hash in hashes[hashes.index(refused) :]:
+                self._recent.pop(block_hash)
+            return refused, error
         finally:
             for outcome in chain.take_outcomes():
                 self._settled(outcome, now)

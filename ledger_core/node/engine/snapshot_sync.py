@@ -1,8 +1,8 @@
 """A new node's short way: all headers, then a state that a buried checkpoint's header proves.
 
 The headers must lead through the anchor that came with the invitation, where there is one, and other peers
-must know them too. Where peers disagree about the past, or none has a fitting snapshot, the node verifies every
-block.
+must know them too. Where peers disagree about the past, or none has a fitting snapshot, the node verifies
+every block.
 """
 
 from collections.abc import Callable
@@ -77,6 +77,8 @@ class SnapshotSync:
         self._source: bytes | None = None
         self._asked: dict[bytes, float] = {}
         """Peers that an answer is expected from, and until when."""
+        self._silent: dict[bytes, int] = {}
+        """How often each connected peer did not answer."""
         self._confirmed: set[bytes] = set()
         self._offers: dict[bytes, tuple[SnapshotOffer, ...]] = {}
         self._offer: SnapshotOffer | None = None
@@ -119,6 +121,7 @@ class SnapshotSync:
         self._asked.pop(peer_id, None)
         self._wanted.pop(peer_id, None)
         self._offers.pop(peer_id, None)
+        self._silent.pop(peer_id, None)
         self._confirmed.discard(peer_id)
         if self._source == peer_id:
             self._source = None
@@ -132,10 +135,13 @@ class SnapshotSync:
         for peer_id in [key for key, until in self._asked.items() if until <= now]:
             del self._asked[peer_id]
             self._wanted.pop(peer_id, None)
+            self._silent[peer_id] = self._silent.get(peer_id, 0) + 1
             if self._source == peer_id:
                 self._source = None
-            if self._phase is Phase.OFFERS:
-                self._offers.setdefault(peer_id, ())
+            if self._phase in (Phase.OFFERS, Phase.CONTENTS):
+                self._offers[peer_id] = ()
+            elif self._phase is Phase.CONFIRM:
+                self._confirmed.add(peer_id)
             self._hub.blame(peer_id, SILENT_POINTS, "requests of a new node without an answer", now)
         self._advance(now)
 
@@ -188,12 +194,15 @@ class SnapshotSync:
             ahead = [peer for peer in self._hub.peers.values() if peer.tip.height >= self.height]
             if not ahead:
                 return
-            self._source = max(ahead, key=lambda peer: (peer.final, peer.tip.height)).id
+            self._source = max(ahead, key=self._promise).id
         if self._source is not None:
             locator = [staged_ref(self._staging, self.height, self._chain_id)]
             if self.height:
                 locator.append(BlockRef(0, self._chain_id))
             self._ask(self._source, GetHeaders(tuple(locator), MAX_HEADERS), now)
+
+    def _promise(self, peer: Peer) -> tuple[int, int, int]:
+        return -self._silent.get(peer.id, 0), peer.final, peer.tip.height
 
     def _ask_confirmation(self, now: float) -> None:
         others = [key for key in self._hub.peers if key != self._source]
@@ -221,11 +230,17 @@ class SnapshotSync:
                 self._ask(peer_id, GetSnapshots(), now)
         if self._asked or not self._hub.peers:
             return
-        fitting = [offer for offers in self._offers.values() for offer in offers if self._fits(offer)]
+        fitting = [
+            offer for peer_id in self._hub.peers for offer in self._offers[peer_id] if self._fits(offer)
+        ]
         if not fitting:
             self._give_up(now)
             return
-        self._offer = max(fitting, key=lambda offer: offer.block.height)
+        best = max(fitting, key=lambda offer: offer.block.height)
+        if best != self._offer:
+            self._parts.clear()
+            self._bodies.clear()
+        self._offer = best
         self._phase = Phase.CONTENTS
         self._ask_contents(now)
 
@@ -259,7 +274,10 @@ class SnapshotSync:
         givers = self._givers()
         if not givers:
             if not self._asked:
-                self._give_up(now)
+                # Peers that came later may have what is missing; without any the node gives up there.
+                self._phase = Phase.OFFERS
+                self._single = None
+                self._ask_offers(now)
             return
         for peer_id in givers:
             if peer_id in self._asked:
@@ -354,7 +372,7 @@ class SnapshotSync:
         del self._asked[peer.id]
         part, offer = self._wanted.pop(peer.id, None), self._offer
         if offer is None or part != message.part or message.hash != offer.block.hash or message.data is None:
-            self._offers.pop(peer.id, None)
+            self._offers[peer.id] = ()
             return
         last = part == _count(offer) - 1
         size = offer.size - SNAPSHOT_PART_BYTES * part if last else SNAPSHOT_PART_BYTES
@@ -367,12 +385,12 @@ class SnapshotSync:
         del self._asked[peer.id]
         wanted = self._wanted.pop(peer.id, None)
         if not isinstance(wanted, tuple):
-            self._offers.pop(peer.id, None)
+            self._offers[peer.id] = ()
             return
         for height, given in zip(wanted, message.bodies, strict=False):
             sealed = self._staging.read(height, 1)[0]
             if given.body is None or given.hash != header_hash(sealed.header):
-                self._offers.pop(peer.id, None)
+                self._offers[peer.id] = ()
                 return
             block = Block(sealed.header, sealed.signature, given.body)
             if not self._intake.matches(block):

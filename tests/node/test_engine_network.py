@@ -1,0 +1,179 @@
+"""Four engines over a virtual network: they mine, vote, finalise, fall apart and come together again."""
+
+from ledger_core.node.engine.outputs import (
+    BlockConnected,
+    BlockDisconnected,
+    RecordFinal,
+    RecordLost,
+    RecordPooled,
+    Voted,
+)
+from ledger_core.rules.finality import conflict
+from tests.node.virtual import HOMES, Net, money
+
+
+def mine_round(net: Net, count: int) -> None:
+    """Let the nodes find blocks in turn."""
+    for number in range(count):
+        net.mine(HOMES[number % len(HOMES)])
+
+
+def test_four_engines_mine_vote_and_finalise() -> None:
+    net = Net()
+    net.mesh()
+    mine_round(net, 14)
+    assert net.same_tip()
+    assert net.heights() == [14] * 4
+    # A vote for 4 when three blocks lie on it, another for 8: 4 is final then.
+    assert net.finals() == [4] * 4
+    assert len({engine.chain.state.hash() for engine in net.engines}) == 1
+    for node in net.nodes.values():
+        votes = [event.vote for event in node.told(Voted)]
+        assert [vote.target_height for vote in votes] == [4, 8]
+        assert not any(conflict(a, b) for a in votes for b in votes)
+
+
+def test_a_record_travels_into_a_final_block() -> None:
+    net = Net()
+    net.mesh()
+    record_id = net.submit("anna", net.pay("anna", "bert"))
+    for node in net.nodes.values():
+        assert record_id in node.engine.pool
+        assert [event.own for event in node.told(RecordPooled)] == [node.name == "anna"]
+    net.mine("dora")
+    for node in net.nodes.values():
+        assert record_id not in node.engine.pool
+        assert record_id in node.engine.chain.state.seen
+    mine_round(net, 13)
+    assert [event.record for event in net["anna"].told(RecordFinal)] == [record_id]
+    assert net["bert"].told(RecordFinal) == []
+    assert len(net["anna"].outbox) == 0
+    assert net["cara"].engine.chain.state.accounts[net.world["bert"].id].balance == 1000
+
+
+def test_a_line_of_nodes_passes_everything_on() -> None:
+    net = Net()
+    for a, b in (("anna", "bert"), ("bert", "cara"), ("cara", "dora")):
+        net.link(a, b)
+    net.settle()
+    record_id = net.submit("anna", net.pay("anna", "dora"))
+    net.pass_time(1, 0.02)
+    assert record_id in net["dora"].engine.pool
+    mine_round(net, 12)
+    net.pass_time(2, 0.05)
+    assert net.same_tip()
+    assert net.finals() == [4] * 4
+
+
+def test_a_partition_heals_to_one_branch() -> None:
+    net = Net()
+    net.mesh()
+    mine_round(net, 10)
+    net.part("anna", "bert")
+    mine = net.submit("anna", net.pay("anna", "bert", 500))
+    theirs = net.submit("cara", net.pay("cara", "dora", 700))
+    # Both sides go on: the one with more blocks wins.
+    for _ in range(4):
+        net.mine("anna", wait=15)
+        net.mine("cara", wait=15)
+    net.mine("cara", 2)
+    assert net.same_tip("anna", "bert")
+    assert not net.same_tip()
+    assert [record in net["anna"].engine.chain.state.seen for record in (mine, theirs)] == [True, False]
+    final = net.finals()
+    net.mesh()
+    net.pass_time(5)
+    assert net.same_tip()
+    winner = net["cara"].engine.chain
+    assert net["anna"].engine.chain.state.hash() == winner.state.hash()
+    # The loser's record waits again, everywhere, and comes into a block.
+    assert mine not in winner.state.seen
+    net.pass_time(70)
+    assert all(mine in node.engine.pool for node in net.nodes.values())
+    assert net["anna"].told(BlockDisconnected)
+    mine_round(net, 14)
+    assert net.same_tip()
+    for engine in net.engines:
+        assert mine in engine.chain.state.seen
+        assert theirs in engine.chain.state.seen
+        assert money(engine) == 0
+    assert min(net.finals()) > max(final)
+    assert [event.record for event in net["anna"].told(RecordFinal)] == [mine]
+
+
+def test_three_against_one_only_the_three_finalise() -> None:
+    net = Net()
+    net.mesh()
+    mine_round(net, 10)
+    net.part("dora")
+    for _ in range(3):
+        for name in ("anna", "bert", "cara"):
+            net.mine(name, wait=10)
+        net.mine("dora", wait=5)
+        net.mine("dora", wait=5)
+    finals = net.finals()
+    assert finals[0] == finals[1] == finals[2] > finals[3]
+    # The one alone has more blocks and more work, and still gives way: the others' checkpoints are justified.
+    net.mine("dora", 6, wait=2)
+    assert net["dora"].engine.chain.height > net["anna"].engine.chain.height
+    net.mesh()
+    net.pass_time(5)
+    assert net.same_tip()
+    assert net.finals()[3] >= finals[0]
+    assert net["anna"].told(BlockDisconnected) == []
+
+
+def test_a_record_that_became_impossible_is_reported_with_its_code() -> None:
+    net = Net()
+    net.mesh()
+    limit = net.world.genesis.parameters.credit_limit
+    net.part("anna", "bert")
+    lost = net.submit("anna", net.pay("anna", "bert", limit))
+    # The same money again, elsewhere: anna's second device is on the other side.
+    net.submit("cara", net.pay("anna", "cara", limit - 1))
+    net.mine("anna")
+    net.mine("cara", 3)
+    net.mesh()
+    net.pass_time(5)
+    assert net.same_tip()
+    (report,) = net["anna"].told(RecordLost)
+    assert report.record == lost
+    assert report.code == "funds_insufficient"
+    assert report.details["needed"] == limit
+    assert len(net["anna"].outbox) == 0
+    assert all(len(node.engine.pool) == 0 for node in net.nodes.values())
+
+
+def test_blocks_tell_their_events_once() -> None:
+    net = Net()
+    net.mesh()
+    mine_round(net, 9)
+    for node in net.nodes.values():
+        heights = [event.height for event in node.told(BlockConnected)]
+        assert heights == list(range(1, 10))
+
+
+def test_an_old_outbox_is_taken_up_again() -> None:
+    net = Net()
+    net.mesh()
+    node = net["anna"]
+    net.part("anna")
+    record_id = net.submit("anna", net.pay("anna", "bert"))
+    for other in ("bert", "cara", "dora"):
+        assert record_id not in net[other].engine.pool
+    node.start()
+    assert record_id in node.engine.pool
+    net.mesh()
+    net.pass_time(1)
+    assert all(record_id in each.engine.pool for each in net.nodes.values())
+
+
+def test_submitting_again_changes_nothing() -> None:
+    net = Net()
+    net.mesh()
+    record = net.pay("anna", "bert")
+    first = net.submit("anna", record)
+    assert net.submit("anna", record) == first
+    assert len(net["anna"].outbox) == 1
+    net.mine("bert")
+    assert net.submit("anna", record) == first
