@@ -76,11 +76,18 @@ class Street:
         world.mine(
             *(world.asset_record(name, rating_w=random.choice([3_000, 8_000])) for name in NAMES),
             world.asset_record(
-                "anna", "battery", AssetKind.BATTERY, 5_000, energy_wh=random.choice([0, 4_000]), capacity_wh=9_000
+                "anna",
+                "battery",
+                AssetKind.BATTERY,
+                5_000,
+                energy_wh=random.choice([0, 4_000]),
+                capacity_wh=9_000,
             ),
         )
         if world.genesis.parameters.money_mode is MoneyMode.PREPAID:
-            world.mine(*(issue(world, name, random.choice([500_000, 9_000_000])) for name in ("bert", "cara")))
+            world.mine(
+                *(issue(world, name, random.choice([500_000, 9_000_000])) for name in ("bert", "cara"))
+            )
 
     # What a home may do
 
