@@ -6,5 +6,5 @@ event_log events kept on disk, with a cursor; `event_feed`: brings them there wi
           again what happened in stored blocks
 backend   what the API needs of a node
 routes    the table of routes; `openapi`: the document made of it; `handlers`: what they do
-server    the aiohttp application; `token`, `guard`: who may ask, and how much; `stream`: events as they happen
+server    the aiohttp application; `token`, `guard`: who may ask, how much; `stream`: events as they happen
 """

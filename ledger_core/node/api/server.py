@@ -60,7 +60,10 @@ class ApiServer:
         return f"http://{host}:{self.port}"
 
     async def start(self) -> None:
-        """Open the port; raises ApiError `api_port_in_use` or `api_host_unusable`."""
+        """Open the port, after `close` the same one again.
+
+        Raises ApiError `api_port_in_use` or `api_host_unusable`.
+        """
         self._guard = Guard(self._token, self._limits)
         app = web.Application(middlewares=[self._problems], client_max_size=self._limits.body_bytes)
         for route in ROUTES:
@@ -72,7 +75,7 @@ class ApiServer:
         )
         await runner.setup()
         try:
-            await web.TCPSite(runner, self._host, self._wanted_port).start()
+            await web.TCPSite(runner, self._host, self._wanted_port or self.port).start()
         except OSError as error:
             await runner.cleanup()
             raise self._not_opened(error) from error
@@ -158,10 +161,10 @@ class ApiServer:
         socket = web.WebSocketResponse(
             timeout=_FAREWELL_S, heartbeat=self._limits.heartbeat_s, max_msg_size=1024
         )
-        if not socket.can_prepare(request).ok:
-            raise RefusedError(426, "websocket_needed", "this path takes WebSockets only")
         leave = self._guard.enter_stream()
         try:
+            if not socket.can_prepare(request).ok:
+                raise RefusedError(426, "websocket_needed", "this path takes WebSockets only")
             await socket.prepare(request)
             self._sockets.add(socket)
             await stream.follow(socket, log, cursor)

@@ -1,0 +1,164 @@
+"""HTTP to a node: sends a request, and turns every failure into a ClientError."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from enum import Enum
+from typing import Any, Final, Self
+
+import aiohttp
+import msgspec
+from msgspec import Struct
+from yarl import URL
+
+from ledger_core.client.errors import (
+    AnswerInvalidError,
+    ClientError,
+    RefusedError,
+    TimedOutError,
+    UnreachableError,
+    refusal,
+)
+from ledger_core.node.api.model import Problem
+
+MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
+SILENT_S: Final = 60.0
+"""A node that sends nothing on a WebSocket for so long is gone: it pings every 20 s."""
+UPGRADE_NEEDED: Final = 426
+
+
+class Transport:
+    """Requests to one node. A session that was given is not closed."""
+
+    def __init__(self, url: str, token: str, session: aiohttp.ClientSession | None, timeout_s: float) -> None:
+        self._url = URL(url)
+        if self._url.scheme not in ("http", "https") or not self._url.host:
+            raise ClientError("url_invalid", f"{url!r} is no node's URL, such as http://127.0.0.1:7945")
+        self._headers = {"Authorization": f"Bearer {token}"}
+        self._session = session
+        self._owns_session = session is None
+        self._timeout_s = timeout_s
+
+    async def close(self) -> None:
+        """Close the session, if it is the transport's own."""
+        session = self._session
+        if self._owns_session and session is not None:
+            self._session = None
+            await session.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def request[A](
+        self, method: str, path: str, kind: type[A], query: Struct | None = None, body: Struct | None = None
+    ) -> A:
+        """Send a request and return its answer; raises ClientError."""
+        content = None if body is None else msgspec.json.encode(body)
+        headers = {**self._headers, **({} if body is None else {"Content-Type": "application/json"})}
+        async with (
+            self._failures(),
+            self._open_session().request(
+                method,
+                self._url.joinpath(*path.strip("/").split("/")),
+                params=parameters(query),
+                data=content,
+                headers=headers,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=self._timeout_s),
+            ) as response,
+        ):
+            data = await _read(response)
+            status = response.status
+        if status >= 300:
+            raise _refusal(status, data)
+        try:
+            return msgspec.json.decode(data, type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise AnswerInvalidError(
+                "answer_invalid", f"the answer to {path} is not what this client knows: {error}", path=path
+            ) from error
+
+    @asynccontextmanager
+    async def socket(self, path: str, query: Struct) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+        """Open a WebSocket; raises ClientError."""
+        url = self._url.joinpath(*path.strip("/").split("/"))
+        async with self._failures():
+            try:
+                connection = await self._open_session().ws_connect(
+                    url,
+                    params=parameters(query),
+                    headers=self._headers,
+                    max_msg_size=MAX_ANSWER_BYTES,
+                    timeout=aiohttp.ClientWSTimeout(ws_receive=SILENT_S, ws_close=2.0),
+                )
+            except aiohttp.WSServerHandshakeError as error:
+                await self._explain(path, query)
+                raise AnswerInvalidError("answer_invalid", f"no WebSocket at {path}: {error}") from error
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
+    async def _explain(self, path: str, query: Struct) -> None:
+        """Raise what a plain request is told: the answer to a handshake is gone with its body."""
+        try:
+            await self.request("GET", path, Problem, query)
+        except RefusedError as error:
+            if error.status == UPGRADE_NEEDED:
+                # What stood in the way of the WebSocket a moment ago is gone.
+                raise UnreachableError("unreachable", "the node was busy", url=str(self._url)) from error
+            raise
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession()
+        return self._session
+
+    @asynccontextmanager
+    async def _failures(self) -> AsyncIterator[None]:
+        try:
+            yield
+        except TimeoutError as error:
+            raise TimedOutError(
+                "timeout",
+                f"the node at {self._url} did not answer within {self._timeout_s:g} s",
+                url=str(self._url),
+            ) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise UnreachableError(
+                "unreachable", f"no connection to the node at {self._url}: {error}", url=str(self._url)
+            ) from error
+
+
+def parameters(query: Struct | None) -> dict[str, str]:
+    """Return a query's fields that differ from their defaults, as text."""
+    if query is None:
+        return {}
+    defaults = dict(zip(query.__struct_fields__, query.__struct_defaults__, strict=True))
+    given = {name: getattr(query, name) for name in query.__struct_fields__}
+    return {name: _text(value) for name, value in given.items() if value != defaults[name]}
+
+
+def _text(value: Any) -> str:
+    return str(value.value) if isinstance(value, Enum) else str(value)
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    data = bytearray()
+    async for chunk in response.content.iter_chunked(65_536):
+        data += chunk
+        if len(data) > MAX_ANSWER_BYTES:
+            raise AnswerInvalidError("answer_invalid", f"an answer of more than {MAX_ANSWER_BYTES} bytes")
+    return bytes(data)
+
+
+def _refusal(status: int, data: bytes) -> ClientError:
+    try:
+        problem = msgspec.json.decode(data, type=Problem)
+    except msgspec.DecodeError, UnicodeDecodeError:
+        return AnswerInvalidError(
+            "answer_invalid", f"status {status} without a reason: this is no node's API", status=status
+        )
+    return refusal(status, problem.code, problem.message, problem.details)
