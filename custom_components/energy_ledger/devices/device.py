@@ -265,7 +265,8 @@ class Device:
             lost = (point.companion or "") in unproven
             state = self._state(point, {} if lost else outcome.of(point), now)
             self._states[point.name] = state
-            failed = failed or not (state.quality is Quality.GOOD or state.no_value or point.optional)
+            never_there = point.optional and state.at is None
+            failed = failed or not (state.quality is Quality.GOOD or state.no_value or never_there)
         if self._slow_due():
             self._slow_at = now
         self._fresh = False
