@@ -224,6 +224,7 @@ class Engine:
         """Do what has become due."""
         self.clock.check(now)
         self.pool.expire(now)
+        self.own.lost(self.pool.take_lost(), synced=self.synced)
         self._snapshots.tick(now)
         self._headers.tick(now, FUTURE_LIMIT_S)
         self._bodies.tick(now)

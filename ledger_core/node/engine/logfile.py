@@ -35,7 +35,7 @@ class LogFile:
             content = data[offset + _HEAD_BYTES : offset + _HEAD_BYTES + size]
             if len(data) < offset + _HEAD_BYTES + size and size <= self._max_entry:
                 break
-            if zlib.crc32(content) != int.from_bytes(data[offset + 4 : offset + _HEAD_BYTES]):
+            if not size or zlib.crc32(content) != int.from_bytes(data[offset + 4 : offset + _HEAD_BYTES]):
                 if not any(data[offset:]):
                     # The file's length reached the disk and its content did not.
                     break
@@ -55,7 +55,7 @@ class LogFile:
         return entries
 
     def append(self, content: bytes) -> None:
-        """Add an entry; it is on disk when the call returns."""
+        """Add an entry, not an empty one; it is on disk when the call returns."""
         with self.path.open("ab") as file:
             file.write(_framed(content))
             file.flush()
