@@ -1,10 +1,10 @@
 """A real API on loopback, over a real engine on a real store: no peers, blocks when the test wants them."""
 
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -22,6 +22,7 @@ from ledger_core.node.chain_thread import ChainThread
 from ledger_core.node.engine.engine import Engine, NodeData
 from ledger_core.node.engine.followed_chain import FollowedChain
 from ledger_core.node.engine.outbox import MemoryOutbox
+from ledger_core.node.engine.outputs import NodeEvent
 from ledger_core.node.engine.settings import EngineSettings
 from ledger_core.node.engine.staging import MemoryStaging
 from ledger_core.node.engine.vote_journal import MemoryVoteJournal
@@ -41,6 +42,8 @@ class ApiWorld:
     server: ApiServer
     thread: ChainThread
     log: EventLog
+    heard: list[Callable[[Sequence[NodeEvent]], None]] = field(default_factory=list)
+    """Told on the event loop of everything that happens."""
 
     async def mine(self) -> None:
         """Mine one block of what waits, half a minute later."""
@@ -72,7 +75,13 @@ async def api_world(
     data = NodeData(node, MemoryVoteJournal(), MemoryOutbox(), MemoryStaging())
     settings = EngineSettings(start_grace_s=0)
     engine = Engine(chain, store, verifier(), data, settings, Random(1), world.now)
-    thread = ChainThread(executor, engine, feed, _nobody, lambda: float(world.now))
+    heard: list[Callable[[Sequence[NodeEvent]], None]] = []
+
+    def deliver(_outputs: object, events: Sequence[NodeEvent]) -> None:
+        for listener in heard:
+            listener(events)
+
+    thread = ChainThread(executor, engine, feed, deliver, lambda: float(world.now))
 
     def peers() -> list[PeerView]:
         other = party(next(reversed(world.homes.values())).node.public_key)
@@ -82,16 +91,12 @@ async def api_world(
     server = ApiServer(backend, TOKEN, "127.0.0.1", port, limits)
     await server.start()
     try:
-        yield ApiWorld(world, server, thread, log)
+        yield ApiWorld(world, server, thread, log, heard)
     finally:
         await server.close()
         executor.shutdown()
         log.close()
         store.close()
-
-
-def _nobody(_outputs: object, _events: object) -> None:
-    """There are no peers to send to."""
 
 
 _TYPES: dict[str, Callable[[Any], bool]] = {
