@@ -3,7 +3,7 @@
 libsodium runs without the GIL, so that threads verify in parallel while the rules apply the batch before.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
@@ -14,7 +14,7 @@ from ledger_core.errors import LedgerError
 from ledger_core.keys import verify
 from ledger_core.records.block import Block
 from ledger_core.rules.finality import SignatureCheck
-from ledger_core.rules.prepare import PreparedBlock, invalid_signature, prepare_block
+from ledger_core.rules.prepare import PreparedBlock, failing_checks, prepare_block
 
 INLINE_LIMIT = 64
 """Fewer signatures than this are verified at once, without a thread."""
@@ -95,50 +95,43 @@ class Verifier:
         checks = [check for prepared in blocks for check in prepared.checks]
         todo = checks if cache is None else [check for check in checks if check not in cache]
         if len(todo) <= INLINE_LIMIT:
-            bad = _first_invalid(todo)
-            return _Batch(blocks, todo, bad, [], cache)
+            return _Batch(blocks, todo, failing_checks(todo), [], cache)
         size = -(-len(todo) // self._workers)
         parts = [todo[start : start + size] for start in range(0, len(todo), size)]
-        return _Batch(blocks, todo, None, [self._pool.submit(_first_invalid, part) for part in parts], cache)
-
-
-def _first_invalid(checks: Sequence[SignatureCheck]) -> SignatureCheck | None:
-    """Return the first signature that is not valid, or None."""
-    for check in checks:
-        if not verify(*check):
-            return check
-    return None
+        return _Batch(blocks, todo, [], [self._pool.submit(failing_checks, part) for part in parts], cache)
 
 
 class _Batch:
     """Blocks whose signatures are being verified."""
 
-    __slots__ = ("_bad", "_blocks", "_cache", "_futures", "_todo")
+    __slots__ = ("_blocks", "_cache", "_failing", "_futures", "_todo")
 
     def __init__(
         self,
         blocks: list[PreparedBlock],
         todo: list[SignatureCheck],
-        bad: SignatureCheck | None,
-        futures: list[Future[SignatureCheck | None]],
+        failing: list[SignatureCheck],
+        futures: list[Future[list[SignatureCheck]]],
         cache: SignatureCache | None,
     ) -> None:
         self._blocks = blocks
         self._todo = todo
-        self._bad = bad
+        self._failing = failing
         self._futures = futures
         self._cache = cache
 
     def finish(self) -> Iterator[PreparedBlock]:
         """Wait for the workers and yield the blocks; raises at the first block with an invalid signature."""
-        results = [self._bad, *(future.result() for future in self._futures)]
-        bad = [check for check in results if check is not None]
-        if not bad and self._cache is not None:
+        failing = set(self._failing)
+        for future in self._futures:
+            failing.update(future.result())
+        if self._cache is not None:
             for check in self._todo:
-                self._cache.add(check)
+                if check not in failing:
+                    self._cache.add(check)
         for prepared in self._blocks:
-            for check in bad:
-                if check in prepared.checks:
-                    raise invalid_signature(check[0])
+            if failing:
+                for check in failing.intersection(prepared.checks):
+                    prepared.failed(check)
             prepared.verified = True
             yield prepared

@@ -18,7 +18,7 @@ from ledger_core.rules.finality import add_checkpoint, apply_bundle, vote_of, vo
 from ledger_core.rules.genesis import parent_of
 from ledger_core.rules.headers import check_header, check_not_future, is_checkpoint, next_times
 from ledger_core.rules.members import forget_former_node
-from ledger_core.rules.prepare import PreparedBlock, invalid_signature, require_record_size, verify_checks
+from ledger_core.rules.prepare import PreparedBlock, failing_checks, invalid_signature, require_record_size
 from ledger_core.rules.registry import FEE_KINDS, RULES
 from ledger_core.rules.settlement import settle_due
 from ledger_core.rules.state import CHAIN, State, Undo
@@ -92,7 +92,8 @@ def _require_miner(state: State, key: bytes) -> bytes:
 def _verify(state: State, prepared: PreparedBlock) -> None:
     """Verify what is left: all signatures, or the votes of nodes whose key was not the state's."""
     if not prepared.verified:
-        verify_checks(prepared.checks)
+        for check in failing_checks(prepared.checks):
+            prepared.failed(check)
         prepared.verified = True
     nodes, used = state.nodes, prepared.used_nodes
     prefix = record_prefix(state.chain_id)

@@ -23,7 +23,17 @@ from ledger_core.rules.finality import SignatureCheck, vote_message_parts, votes
 class PreparedBlock:
     """A block whose form is right, with what is left to verify."""
 
-    __slots__ = ("block", "bundles", "checks", "hash", "header", "records", "used_nodes", "verified")
+    __slots__ = (
+        "block",
+        "bundles",
+        "checks",
+        "hash",
+        "header",
+        "records",
+        "used_nodes",
+        "verified",
+        "voters",
+    )
 
     def __init__(
         self, block: Block, header: Header, records: list[Record], bundles: tuple[VoteBundle, ...]
@@ -34,10 +44,23 @@ class PreparedBlock:
         self.records = records
         self.bundles = bundles
         self.checks: list[SignatureCheck] = []
-        """Signatures not verified yet."""
+        """Signatures to verify: the miner's and the records', then those of the votes."""
+        self.voters: list[int] = []
+        """Member indexes of the votes, in the order of their checks."""
         self.used_nodes: dict[int, bytes] = {}
         """The node keys that the votes' checks were made with, by member index."""
         self.verified = False
+
+    def failed(self, check: SignatureCheck) -> None:
+        """Take note of a check that failed.
+
+        Raises RuleError `signature_invalid` unless it is a vote's: the node's key may be another one on the
+        block's branch, so that vote is left to be verified with the state's key when the block is applied.
+        """
+        vote = self.checks.index(check) - (len(self.checks) - len(self.voters))
+        if vote < 0:
+            raise invalid_signature(check[0])
+        self.used_nodes.pop(self.voters[vote], None)
 
 
 def envelope_size(envelope: Envelope) -> int:
@@ -119,14 +142,13 @@ def add_vote_checks(
         node = nodes.get(index)
         if node is not None:
             prepared.used_nodes[index] = node
+            prepared.voters.append(index)
             prepared.checks.append((node, before + node + after, signature))
 
 
-def verify_checks(checks: Sequence[SignatureCheck]) -> None:
-    """Verify signatures one after the other; raises RuleError `signature_invalid`."""
-    for key, message, signature in checks:
-        if not verify(key, message, signature):
-            raise invalid_signature(key)
+def failing_checks(checks: Sequence[SignatureCheck]) -> list[SignatureCheck]:
+    """Verify signatures one after the other and return those that are not valid."""
+    return [check for check in checks if not verify(*check)]
 
 
 def invalid_signature(key: bytes) -> RuleError:

@@ -12,10 +12,12 @@ from ledger_core.chain.verify import Verifier
 from ledger_core.errors import ChainError, LedgerError, RuleError
 from ledger_core.records.block import Block, decode_header
 from ledger_core.records.codec import Record
+from ledger_core.records.members import Member
 from ledger_core.records.money import Transfer, TransferKind
 from ledger_core.rules.assemble import assemble, seal, search_nonce
+from tests.core.forge import forge
 from tests.core.memory_store import MemoryStore
-from tests.core.world import World
+from tests.core.world import HOUSEHOLD, World, signer
 
 
 @pytest.fixture
@@ -283,3 +285,72 @@ def test_inclusion_proof_and_its_forgeries(verifier: Verifier) -> None:
             check_inclusion(replace(proof, index=(proof.index + 1) % 7), world.chain_id, block.hash)
     with pytest.raises(LedgerError):
         prove_inclusion(block, world.chain_id, bytes(32))
+
+
+def change_node(world: World, name: str = "bert") -> None:
+    home = world[name]
+    node = signer(f"{name}'s new node").public_key
+    world.mine(
+        world.make(
+            Member,
+            home.key,
+            member=home.id,
+            roles=HOUSEHOLD,
+            node=node,
+            name_hash=bytes(32),
+            location=None,
+            invitation=None,
+        )
+    )
+
+
+def test_votes_count_with_the_keys_of_their_own_branch(verifier: Verifier) -> None:
+    """A node's new key on one branch makes no vote of the other branch invalid."""
+    world = World()
+    for _ in range(4):
+        world.mine()
+    other = twin(world)
+    change_node(world)
+    other.mine(bundles=other.votes(0, 4), step=31)
+    other.mine()
+    chain = Chain.open(MemoryStore(world.genesis), verifier)
+    feed(chain, world.blocks, world.now)
+    assert chain.add_block(other.blocks[4], other.now).status == "tip"
+    assert chain.add_block(other.blocks[5], other.now).status == "tip"
+    assert chain.state.hash() == other.state.hash()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_batch_may_hold_a_new_key_and_its_votes(workers: int) -> None:
+    world = World(tuple(f"home {number}" for number in range(40)))
+    for _ in range(4):
+        world.mine()
+    change_node(world, "home 3")
+    world.homes["home 3"].node = signer("home 3's new node")
+    for _ in range(2):
+        world.mine()
+    world.mine(bundles=world.votes(0, 4))
+    world.mine()
+    with Verifier(workers) as verifier:
+        chain = Chain.open(MemoryStore(world.genesis), verifier)
+        assert chain.add_blocks(world.blocks, world.now) == len(world.blocks)
+        assert chain.state.hash() == world.state.hash()
+
+
+def test_a_forged_vote_is_refused_in_a_batch_and_alone(verifier: Verifier) -> None:
+    world = World()
+    for _ in range(5):
+        world.mine()
+    (bundle,) = world.votes(0, 4)
+    forged = replace(bundle, votes=bundle.votes[:-1] + bytes([bundle.votes[-1] ^ 1]))
+    block = forge(world, bundles=(forged,))
+    for in_a_batch in (True, False):
+        chain = Chain.open(MemoryStore(world.genesis), verifier)
+        feed(chain, world.blocks, world.now)
+        with pytest.raises(RuleError) as refusal:
+            if in_a_batch:
+                chain.add_blocks([block], world.now + 60)
+            else:
+                chain.add_block(block, world.now + 60)
+        assert refusal.value.code == "signature_invalid"
+        assert chain.tip_hash == world.state.tip.hash
