@@ -27,6 +27,8 @@ def apply_member(ctx: Context, record: Record) -> None:
     _check_node(ctx, body)
     if known is not None:
         _check_last_authority(ctx, body, known)
+        if known.roles & Role.NODE and not body.roles & Role.NODE:
+            _check_last_node(ctx, known.index)
         row = replace(
             known, roles=body.roles, node=body.node, name_hash=body.name_hash, location=body.location
         )
@@ -88,6 +90,7 @@ def owner_of_node(ctx: Context, key: bytes) -> bytes | None:
 def punish_node(ctx: Context, owner: bytes) -> None:
     """Take the role `node`; what the member's keys signed until now is settled with it."""
     row = ctx.state.members[owner]
+    _check_last_node(ctx, row.index)
     set_member(ctx, owner, replace(row, roles=row.roles & ~Role.NODE))
     for key in sorted(key for key, former in ctx.state.former_nodes.items() if former.member == owner):
         ctx.drop(ctx.state.former_nodes, key)
@@ -165,6 +168,13 @@ def _check_node(ctx: Context, body: Member) -> None:
     require_valid_key(body.node, "node")
     if owner_of_node(ctx, body.node) not in (None, body.member):
         raise RuleError("node_key_taken", "that node's key belongs to another member", key=body.node)
+
+
+def _check_last_node(ctx: Context, index: int) -> None:
+    if not any(other != index for other in ctx.state.nodes):
+        raise RuleError(
+            "last_node", "without its last node the chain would stand still; name another one first"
+        )
 
 
 def _check_last_authority(ctx: Context, body: Member, known: MemberRow) -> None:

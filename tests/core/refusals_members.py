@@ -63,6 +63,17 @@ def _() -> Attempt:
     return Attempt(world, good, member(world, anna.key, anna.id, roles=HOUSEHOLD, node=node))
 
 
+@case("last_node")
+def _() -> Attempt:
+    world = street()
+    anna = world["anna"]
+    for name in ("bert", "cara"):
+        world.mine(member(world, anna.key, world[name].id, roles=HOME))
+    node, roles = anna.node.public_key, HOUSEHOLD | Role.AUTHORITY
+    good = member(world, anna.key, anna.id, roles=roles, node=node)
+    return Attempt(world, good, member(world, anna.key, anna.id, roles=HOME | Role.AUTHORITY, node=node))
+
+
 @case("members_full")
 def _() -> Attempt:
     """A known member may still change; a newcomer finds no seat."""

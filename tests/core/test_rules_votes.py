@@ -250,6 +250,14 @@ def test_a_key_that_comes_back_is_no_longer_an_old_one() -> None:
     assert set(world.state.former_nodes) == {bert.node.public_key}
 
 
+def test_evidence_does_not_stop_the_chain_by_taking_its_last_node() -> None:
+    world = grown(2, FOUR[:2])
+    votes = [ballot(world, name, 4, 8) for name in ("one", "two")]
+    anna = world["anna"]
+    world.mine(member(world, anna.key, anna.id, roles=int(Role.HOME | Role.AUTHORITY)))
+    assert refusal(world, accused(world, *votes), miner="bert").code == "last_node"
+
+
 def test_a_key_that_another_node_had_is_taken() -> None:
     world = grown(2, FOUR[:3])
     changed_node(world)
