@@ -81,6 +81,6 @@ def test_every_module_of_the_ledger_has_its_layer() -> None:
     contract = contracts()["Inside the ledger, dependencies point one way"]
     assert contract["exhaustive"] is True
     layers = [{part.strip(" ()") for part in layer.split(":")} for layer in contract["layers"]]
-    above = [{"cli"}, {"client"}, {"node"}, {"synthetic"}, {"chain"}, {"rules"}, {"market"}]
+    above = [{"cli"}, {"client"}, {"simulation"}, {"node"}, {"synthetic"}, {"chain"}, {"rules"}, {"market"}]
     assert layers[:-1] == above
     assert layers[-1] >= {"records", "keys", "community", "units"}
