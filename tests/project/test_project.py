@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 INTEGRATION = ROOT / "custom_components" / "energy_ledger"
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 MAX_LINES = 500
+MAX_TEST_LINES = 800
 
 
 def tracked_files() -> list[Path]:
@@ -90,7 +91,8 @@ def test_modules_stay_small() -> None:
         for path in tracked_files()
         if path.suffix == ".py" or path.parent == ROOT / "script"
     }
-    assert {name: count for name, count in lines.items() if count > MAX_LINES} == {}
+    limit = {name: MAX_TEST_LINES if name.startswith("tests/") else MAX_LINES for name in lines}
+    assert {name: count for name, count in lines.items() if count > limit[name]} == {}
 
 
 # --- Home Assistant and HACS ---------------------------------------------------------------------
