@@ -15,6 +15,7 @@ from msgspec import Meta, Struct
 from ledger_core.keys import Signer
 from ledger_core.node.peers.announcement import MAX_LOCATIONS, Announcement, announce, is_signed
 from ledger_core.node.peers.errors import Misbehaviour, PeerError
+from ledger_core.node.peers.limits import TokenBucket
 from ledger_core.node.peers.location import PeerLocation, parse_location
 from ledger_core.records.types import Time
 
@@ -24,7 +25,8 @@ FORGET_AFTER_S: Final = 60 * 86_400
 """A node that was neither heard of nor reached for that long is forgotten."""
 
 RENEWAL_S: Final = 60
-"""Shortest time between two announcements of one node: each is passed on by everybody."""
+RENEWALS_AT_ONCE: Final = 5
+"""Announcements of one node that are taken at once, then one in `RENEWAL_S`: everybody passes each one on."""
 
 _TOO_FAR_AHEAD: Final = 2**52
 """Sequences leave room above them, so that a node can always announce itself anew."""
@@ -60,12 +62,18 @@ class AddressBook:
         self._chain_id = chain_id
         self._entries: dict[bytes, _Entry] = {}
         self._hints: OrderedDict[bytes, tuple[PeerLocation, ...]] = OrderedDict()
+        self._renewals: dict[bytes, TokenBucket] = {}
         self._sequence = 0
         self.changed = False
         """Set by every change that is stored; whoever stores the book resets it."""
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    @property
+    def has_announced(self) -> bool:
+        """Whether this node has ever announced itself, so that others may hold an address of it."""
+        return self._sequence > 0
 
     @property
     def own_key(self) -> bytes:
@@ -83,8 +91,8 @@ class AddressBook:
     ) -> bool:
         """Take an announcement from a peer; tell whether it is news, to be passed on.
 
-        What is old, comes too soon after the last one (unless `first_hand`, from the node itself), or holds a
-        location that is not one, is passed over. Loopback locations count from peers on this machine alone.
+        What is old, comes too often (unless `first_hand`, from the node itself), or holds a location that is
+        not one, is passed over. Loopback locations count from peers on this machine alone.
         Raises Misbehaviour `message_malformed` for a forged one.
         """
         known = self._entries.get(announcement.node)
@@ -92,9 +100,9 @@ class AddressBook:
             known is not None and announcement.sequence <= known.announcement.sequence
         ):
             return False
-        if known is not None and not first_hand and 0 <= now - known.heard < RENEWAL_S:
-            return False
         if not _are_sound(announcement, from_loopback=from_loopback):
+            return False
+        if not first_hand and not self._may_renew(announcement.node, now):
             return False
         if not is_signed(announcement, self._chain_id):
             raise Misbehaviour("message_malformed", "an announcement of addresses is not signed by its node")
@@ -107,6 +115,12 @@ class AddressBook:
         self.changed = True
         self._shrink(now)
         return True
+
+    def _may_renew(self, key: bytes, now: float) -> bool:
+        bucket = self._renewals.get(key)
+        if bucket is None:
+            bucket = self._renewals[key] = TokenBucket(1 / RENEWAL_S, RENEWALS_AT_ONCE, now)
+        return bucket.take(1, now)
 
     def hint(self, key: bytes, locations: Sequence[PeerLocation]) -> None:
         """Note where a node was found on the LAN; no locations: it is gone from there."""
@@ -151,6 +165,7 @@ class AddressBook:
         ]
         for key in forgotten:
             del self._entries[key]
+        self._renewals = {key: bucket for key, bucket in self._renewals.items() if key in self._entries}
         self.changed |= bool(forgotten)
 
     def _shrink(self, now: float) -> None:

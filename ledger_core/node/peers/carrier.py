@@ -66,12 +66,14 @@ class Carrier:
         self._bounds = Bounds(limits, settings, OutboxBudget(settings.outboxes_bytes))
         self._handlers = Handlers(events.message, gossip.hear, self._ended)
 
-    def check(self, remote: RemoteNode, *, inbound: bool) -> None:
-        """Raise Refusal for a node that may not have a link now."""
+    def check(self, remote: RemoteNode, *, dialled_at: float | None) -> None:
+        """Raise Refusal for a node that may not have a link now; `dialled_at` as for `Registry.check`."""
         self._admission.check(remote)
-        self._registry.check(remote, inbound=inbound, now=asyncio.get_running_loop().time())
+        self._registry.check(remote, dialled_at=dialled_at, now=asyncio.get_running_loop().time())
 
-    async def carry(self, link: Link, session: Session, *, inbound: bool, verdict: bytes = b"") -> Ending:
+    async def carry(
+        self, link: Link, session: Session, *, dialled_at: float | None, verdict: bytes = b""
+    ) -> Ending:
         """Carry a link until it ends; return why it did.
 
         Between the check and this call nothing else may run, or the link may be refused still, by its last
@@ -80,13 +82,13 @@ class Carrier:
         connection = Connection(
             link,
             session,
-            inbound=inbound,
+            inbound=dialled_at is None,
             bounds=self._bounds,
             handlers=self._handlers,
             verdict=verdict,
         )
         try:
-            self.check(session.remote, inbound=inbound)
+            self.check(session.remote, dialled_at=dialled_at)
         except Refusal as refusal:
             connection.end(Ending(refusal.code, refusal.message))
             return await connection.run()

@@ -142,6 +142,11 @@ class Connection:
         return self._link.remote
 
     @property
+    def is_loopback(self) -> bool:
+        """Whether the other end is on this machine, or behind a proxy on it."""
+        return self._link.is_loopback
+
+    @property
     def waiting_bytes(self) -> int:
         """Bytes that wait to be sent."""
         return self._outbox.bytes
@@ -207,11 +212,10 @@ class Connection:
                 if not ending.by_peer:
                     await self._end_handshake()
                     await self._transmit(close_frame(ending.code, ending.reason))
-                await self._link.close()
         except LinkLost, TimeoutError:
             pass
         finally:
-            self._link.abort()
+            await self._link.close(self._settings.close_s)
 
     async def _guard(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run one of the tasks; turn its end into the link's."""

@@ -41,11 +41,11 @@ async def dialled(location: PeerLocation, settings: PeerSettings) -> AsyncIterat
             )
         except (ClientError, OSError, ValueError) as error:
             raise _dial_error(location, error) from error
-        link = Link(websocket, location.url)
+        link = Link(websocket, location.url, is_loopback=location.is_loopback)
         try:
             yield link
         finally:
-            link.abort()
+            await link.close(settings.close_s)
 
 
 async def _no_redirects(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:

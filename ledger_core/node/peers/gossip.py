@@ -15,7 +15,7 @@ from ledger_core.node.peers.announcement import (
     encode_announcements,
 )
 from ledger_core.node.peers.connection import Connection
-from ledger_core.node.peers.location import PeerLocation, is_loopback_address
+from ledger_core.node.peers.location import PeerLocation
 from ledger_core.node.peers.registry import Registry
 from ledger_core.node.peers.settings import PeerSettings
 from ledger_core.node.peers.text import short_key
@@ -62,7 +62,7 @@ class Gossip:
     async def hear(self, key: bytes, content: bytes) -> None:
         """Take a frame of addresses; raises Misbehaviour for a malformed or forged one."""
         connection = self._registry.find(key)
-        on_this_machine = connection is not None and is_loopback_address(connection.address)
+        on_this_machine = connection is not None and connection.is_loopback
         news = []
         for number, announcement in enumerate(decode_announcements(content), start=1):
             node = announcement.node

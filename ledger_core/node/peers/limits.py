@@ -73,7 +73,7 @@ class TokenBucket:
 
     def _refill(self, now: float) -> None:
         if self._level < self._capacity:
-            self._level = min(self._capacity, self._level + (now - self._seen) * self._rate)
+            self._level = min(self._capacity, self._level + max(now - self._seen, 0.0) * self._rate)
         self._seen = now
 
     def take(self, amount: float, now: float) -> bool:

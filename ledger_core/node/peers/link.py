@@ -1,7 +1,9 @@
 """One WebSocket that carries sealed frames, the same from both sides."""
 
+import asyncio
 import contextlib
 import socket
+from collections.abc import Iterator
 from typing import Final
 
 from aiohttp import ClientError, ClientWebSocketResponse, WebSocketError, WSCloseCode, WSMsgType, web
@@ -25,17 +27,23 @@ class LinkLost(PeerError):
 class Link:
     """Binary messages over a WebSocket that was opened without compression and without automatic pongs."""
 
-    def __init__(self, websocket: web.WebSocketResponse | ClientWebSocketResponse, remote: str) -> None:
+    def __init__(
+        self,
+        websocket: web.WebSocketResponse | ClientWebSocketResponse,
+        remote: str,
+        *,
+        is_loopback: bool,
+    ) -> None:
         self._websocket = websocket
         self.remote = remote
         """Network address of the other side, for the log."""
+        self.is_loopback = is_loopback
+        """Whether the other side is on this machine, or behind a proxy on it."""
 
     async def send(self, data: bytes) -> None:
         """Send one binary message, waiting while too much is under way; raises LinkLost."""
-        try:
+        with _told_as_lost():
             await self._websocket.send_bytes(data)
-        except (ClientError, OSError, RuntimeError) as error:
-            raise _lost(error) from error
 
     async def receive(self) -> bytes:
         """Return the next binary message.
@@ -44,10 +52,8 @@ class Link:
         The time limit is the caller's: pings do not extend it.
         """
         for _ in range(MAX_PINGS):
-            try:
+            with _told_as_lost():
                 message = await self._websocket.receive()
-            except (ClientError, OSError, RuntimeError) as error:
-                raise _lost(error) from error
             if message.type is WSMsgType.BINARY:
                 data: bytes = message.data
                 return data
@@ -56,21 +62,21 @@ class Link:
             if message.type is WSMsgType.ERROR:
                 raise _broken(message.data)
             if message.type is WSMsgType.PING:
-                await self._pong(message.data)
+                with _told_as_lost():
+                    await self._websocket.pong(message.data)
             elif message.type is not WSMsgType.PONG:
                 raise Misbehaviour("frame_malformed", "a text where a sealed frame belongs")
         raise Misbehaviour("flooding", f"more than {MAX_PINGS} WebSocket pings without a frame between them")
 
-    async def _pong(self, content: bytes) -> None:
+    async def close(self, limit_s: float) -> None:
+        """End the WebSocket by its closing handshake if that is done in time, else at once."""
         try:
-            await self._websocket.pong(content)
-        except (ClientError, OSError, RuntimeError) as error:
-            raise _lost(error) from error
-
-    async def close(self) -> None:
-        """End the WebSocket by its closing handshake; the caller limits the time, and aborts after it."""
-        with contextlib.suppress(ClientError, OSError, RuntimeError):
-            await self._websocket.close(code=WSCloseCode.GOING_AWAY)
+            with contextlib.suppress(LinkLost, TimeoutError):
+                async with asyncio.timeout(limit_s):
+                    with _told_as_lost():
+                        await self._websocket.close(code=WSCloseCode.GOING_AWAY)
+        finally:
+            self.abort()
 
     def abort(self) -> None:
         """End the connection at once, whatever is under way on it."""
@@ -81,8 +87,19 @@ class Link:
                 connection.shutdown(socket.SHUT_RDWR)
 
 
-def _lost(error: Exception) -> LinkLost:
-    return LinkLost("link_lost", f"the link is lost: {str(error) or type(error).__name__}")
+@contextlib.contextmanager
+def _told_as_lost() -> Iterator[None]:
+    try:
+        yield
+    except (ClientError, OSError, RuntimeError) as error:
+        what = str(error) or type(error).__name__
+        raise LinkLost("link_lost", f"the link is lost: {what}") from error
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        # Nobody cancels this task: it shares aiohttp's wait for a full socket with one that was cancelled.
+        raise LinkLost("link_lost", "the other side takes nothing any more") from error
 
 
 def _broken(error: object) -> PeerError:

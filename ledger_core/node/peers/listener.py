@@ -100,7 +100,7 @@ class PeerRoute:
                 max_msg_size=WEBSOCKET_LIMIT,
             )
             await websocket.prepare(request)
-            await self._carry_link(Link(websocket, source), settled)
+            await self._carry_link(Link(websocket, source, is_loopback=is_loopback_address(source)), settled)
             return websocket
         finally:
             settled()
@@ -114,7 +114,7 @@ class PeerRoute:
             await self._carry(link, settled)
         finally:
             del self._links[task]
-            link.abort()
+            await link.close(self._settings.close_s)
 
     def refuse(self) -> None:
         """Take no more."""

@@ -119,7 +119,8 @@ class PeerManager:
         """Listen and dial; raises PeerError `listen_failed`."""
         if self._listener is not None:
             await self._listener.start()
-        self._gossip.set_own(self._settings.advertised)
+        if self._settings.advertised or self.book.has_announced:
+            self._gossip.set_own(self._settings.advertised)
         works = (
             ("dialling", self._outbound.run),
             ("gossip", self._gossip.run),
@@ -231,7 +232,7 @@ class PeerManager:
         def check(remote: RemoteNode) -> None:
             nonlocal caller
             caller = f"{short_key(remote.key)} from {link.remote}"
-            self._carrier.check(remote, inbound=True)
+            self._carrier.check(remote, dialled_at=None)
 
         try:
             async with asyncio.timeout(self._settings.handshake_s):
@@ -248,4 +249,4 @@ class PeerManager:
             _LOGGER.info("%s broke the handshake: %s: %s", caller, error.code, error.message)
         else:
             settled()
-            await self._carrier.carry(link, session, inbound=True, verdict=verdict)
+            await self._carrier.carry(link, session, dialled_at=None, verdict=verdict)

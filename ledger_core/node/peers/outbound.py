@@ -56,13 +56,14 @@ class Outbound:
     async def _dial(self, target: Target) -> None:
         """Make one try at a target, and carry its link to the end."""
         limit_s = self._settings.handshake_s
+        dialled_at = asyncio.get_running_loop().time()
         try:
             async with AsyncExitStack() as stack:
                 async with asyncio.timeout(limit_s):
                     link = await stack.enter_async_context(dialled(target.location, self._settings))
-                    session = await self._introduce(link, target)
+                    session = await self._introduce(link, target, dialled_at)
                 self._dialling.discard(target)
-                await self._carry(link, session, target)
+                await self._carry(link, session, target, dialled_at)
         except TimeoutError:
             self._failed(target, PeerError("timeout", f"the handshake was not done within {limit_s:g} s"))
         except PeerError as error:
@@ -74,18 +75,18 @@ class Outbound:
             self._dialling.discard(target)
             target.is_dialled = False
 
-    async def _introduce(self, link: Link, target: Target) -> Session:
+    async def _introduce(self, link: Link, target: Target, dialled_at: float) -> Session:
         def check(remote: RemoteNode) -> None:
             if target.is_configured:
                 target.key = remote.key
-            self._carrier.check(remote, inbound=False)
+            self._carrier.check(remote, dialled_at=dialled_at)
 
         return await initiate(link, self._local(), None if target.is_configured else target.key, check)
 
-    async def _carry(self, link: Link, session: Session, target: Target) -> None:
+    async def _carry(self, link: Link, session: Session, target: Target, dialled_at: float) -> None:
         loop = asyncio.get_running_loop()
         begun = loop.time()
-        ending = await self._carrier.carry(link, session, inbound=False)
+        ending = await self._carrier.carry(link, session, dialled_at=dialled_at)
         target.last_code, target.last_error = "", f"{ending.code}: {ending.reason}"
         if loop.time() - begun >= self._settings.stable_s:
             target.backoff.succeeded()

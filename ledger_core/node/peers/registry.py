@@ -8,7 +8,7 @@ from ledger_core.node.peers.handshake import RemoteNode
 from ledger_core.node.peers.settings import PeerSettings
 
 CROSSING_S: Final = 10.0
-"""Two links between the same nodes that begin within that time are taken for two dials that crossed."""
+"""A caller to whom this node has dialled a link within that time is taken for one whose dial crossed."""
 
 
 class Registry:
@@ -35,8 +35,10 @@ class Registry:
         """Links that this node dialled."""
         return sum(not each.inbound for each in self._connections.values())
 
-    def check(self, remote: RemoteNode, *, inbound: bool, now: float) -> None:
+    def check(self, remote: RemoteNode, *, dialled_at: float | None, now: float) -> None:
         """Tell whether a node may have a new link; raises Refusal `duplicate` or `full`.
+
+        `dialled_at` is when this node began to dial; None: the other side did.
 
         A node that dials takes the place of its earlier link: it has restarted, or moved. A node that is
         linked is not dialled. Of two dials that crossed, both sides keep the one by the node with the
@@ -44,12 +46,15 @@ class Registry:
         """
         present = self._connections.get(remote.key)
         if present is not None:
-            crossed = present.inbound is not inbound and now - present.since < CROSSING_S
+            if dialled_at is None:
+                crossed = not present.inbound and now - present.since < CROSSING_S
+            else:
+                crossed = present.inbound and present.since >= dialled_at
             own_is_kept = crossed and self._own_key < remote.key
-            if inbound is own_is_kept:
+            if own_is_kept is (dialled_at is None):
                 raise Refusal("duplicate", "the link that is up between these nodes stays")
             return
-        if not inbound:
+        if dialled_at is not None:
             return
         others = [each for each in self._connections.values() if each.inbound]
         if len(others) >= self._settings.max_inbound:
