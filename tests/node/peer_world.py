@@ -1,6 +1,7 @@
 """Nodes on loopback for the tests of the peer transport: honest ones, and one played by hand."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from aiohttp import ClientSession, ClientWebSocketResponse, WSMsgType
+from aiohttp import AddrInfoType, ClientSession, ClientWebSocketResponse, TCPConnector, WSMsgType
 
 from ledger_core.keys import SoftwareSigner
 from ledger_core.node.peers import (
@@ -52,7 +53,7 @@ LIMITS = {
     RARE: KindLimit(
         name="rarity",
         max_bytes=100_000,
-        per_second=0.5,
+        per_second=2.0,
         burst=3,
         bytes_per_second=1000,
         burst_bytes=200_000,
@@ -73,11 +74,11 @@ def settings(**changes: Any) -> PeerSettings:
         "handshake_s": 10.0,
         "keepalive_s": 2.0,
         "silent_s": 15.0,
-        "close_s": 1.0,
+        "close_s": 0.3,
         "dial_every_s": 0.01,
         "backoff_base_s": 0.02,
         "backoff_cap_s": 0.1,
-        "stable_s": 0.0,
+        "stable_s": 3600.0,
     }
     return PeerSettings(**(quick | changes))
 
@@ -259,16 +260,21 @@ class RawPeer:
 
 
 @asynccontextmanager
-async def raw_peer(
-    node: Node, number: int, chain_id: bytes = CHAIN_ID, max_msg_size: int = 2**22
-) -> AsyncIterator[RawPeer]:
-    """Link a peer by hand with a node."""
+async def raw_peer(node: Node, number: int, *, receive_buffer: int | None = None) -> AsyncIterator[RawPeer]:
+    """Link a peer by hand with a node; its socket's buffer may be small."""
     signer = seeded(number)
+
+    def make_socket(info: AddrInfoType) -> socket.socket:
+        made = socket.socket(info[0], info[1], info[2])
+        if receive_buffer is not None:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        return made
+
     async with (
-        ClientSession() as client,
-        client.ws_connect(node.url, autoping=False, max_msg_size=max_msg_size) as websocket,
+        ClientSession(connector=TCPConnector(socket_factory=make_socket)) as client,
+        client.ws_connect(node.url, autoping=False) as websocket,
     ):
-        initiator = Initiator(local_node(signer, chain_id), node.key)
+        initiator = Initiator(local_node(signer), node.key)
         await websocket.send_bytes(initiator.opening())
         initiator.answer(await websocket.receive_bytes(timeout=PATIENCE_S))
         await websocket.send_bytes(initiator.proof())

@@ -13,6 +13,7 @@ from ledger_core.node.peers.address_book import (
     MAX_ENTRIES,
     MAX_HINTS,
     RENEWAL_S,
+    RENEWALS_AT_ONCE,
     AddressBook,
 )
 from ledger_core.node.peers.announcement import (
@@ -200,11 +201,13 @@ class TestAddressBook:
         assert book.locations(OTHER.public_key) == (FAR,)
         assert book.dialable() == [OTHER.public_key]
 
-    def test_words_that_come_too_soon_count_from_the_node_itself_alone(self, book: AddressBook) -> None:
-        assert book.learn(told(), NOW)
-        newer = told(2, NOW + 1, FAR.url)
+    def test_words_that_come_too_often_count_from_the_node_itself_alone(self, book: AddressBook) -> None:
+        taken = [book.learn(told(2, NOW + number), NOW) for number in range(RENEWALS_AT_ONCE + 1)]
+        assert taken == [True] * RENEWALS_AT_ONCE + [False]
+        newer = told(2, NOW + 100, FAR.url)
         assert not book.learn(newer, NOW + RENEWAL_S - 1)
         assert book.learn(newer, NOW + RENEWAL_S - 1, first_hand=True)
+        assert book.learn(told(2, NOW + 101), NOW + RENEWAL_S)
 
     def test_a_forged_word_is_misbehaviour(self, book: AddressBook) -> None:
         with pytest.raises(Misbehaviour) as error:

@@ -359,7 +359,7 @@ class TestOutbox:
         outbox.put(NOTE, b"note")
         got = [outbox.next_frame(0.0) for _ in range(5)]
         assert sum(isinstance(each, bytes) for each in got) == 4
-        assert got[4] == pytest.approx(2.0)
+        assert got[4] == pytest.approx(0.5)
         assert any(isinstance(each, bytes) and each.endswith(b"note") for each in got)
 
     @given(st.lists(st.tuples(st.sampled_from((NOTE, BLOCK, RARE)), st.integers(1, 90_000)), max_size=25))
