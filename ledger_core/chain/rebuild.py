@@ -60,7 +60,7 @@ class Base(Struct, frozen=True):
     info: SnapshotInfo
     data: bytes
     pruned: int
-    """Height of the checkpoint below; headers up to it come without bodies."""
+    """Up to this height blocks come without bodies."""
     height: int
     """Height of the checkpoint above the state, which proves it."""
 
@@ -263,8 +263,8 @@ class _Rebuild:
                     info, data = candidate
                     header = decode_header(stored.header)
                     proven = header.previous == info.hash and header.state_hash == info.state_hash
-                    if proven and last_without_body <= checked.height - interval:
-                        yield Base(source, info, data, checked.height - interval, checked.height)
+                    if proven and last_without_body <= info.height:
+                        yield Base(source, info, data, last_without_body, checked.height)
         except (RuleError, RecordError) as refusal:
             self.notes.append(f"{source.name}: header {checked.height + 1} is refused: {refusal.message}")
 

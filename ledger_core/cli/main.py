@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from ledger_core.cli import community_commands, keys_commands, record_commands
+from ledger_core.cli import chain_commands, community_commands, keys_commands, record_commands
 from ledger_core.cli.frame import PROGRAM, Program, UsageError
 from ledger_core.cli.output import as_json, one_line
 from ledger_core.errors import LedgerError
@@ -26,6 +26,7 @@ GROUPS: Final = (
     keys_commands.register,
     community_commands.register,
     record_commands.register,
+    chain_commands.register,
 )
 
 

@@ -9,7 +9,7 @@ from ledger_core.chain.store import recent, snapshots
 from ledger_core.chain.store.archive import Archive
 from ledger_core.chain.store.head import Head, write_head
 from ledger_core.chain.store.segment import StoredBlock
-from ledger_core.chain.store.transaction import StageHook, require
+from ledger_core.chain.store.transaction import StageHook, inconsistent, require
 from ledger_core.community import Genesis
 from ledger_core.records.block import Block, decode_header, header_hash
 
@@ -42,15 +42,17 @@ class Base:
         for part in batched(bare, interval, strict=False):
             self._append(part)
         pruned = self._height
-        require(pruned % interval == 0, "the headers do not end with a checkpoint")
+        last = None
         # Only now: both may come from one source that is read from its beginning to its end.
-        whole = list(blocks)
-        require(whole, "there are no blocks")
-        self._append([StoredBlock(block.header, block.signature, block.body) for block in whole])
+        for batch in batched(blocks, interval, strict=False):
+            self._append([StoredBlock(block.header, block.signature, block.body) for block in batch])
+            last = batch[-1]
+        if last is None:
+            raise inconsistent("there are no blocks")
         require(self._height % interval == 0, "the last block is no checkpoint")
         info, data = snapshot
         require(pruned <= info.height < self._height, "the snapshot lies outside the blocks")
-        recent.add_header(self._connection, whole[-1], 0, active=True)
+        recent.add_header(self._connection, last, 0, active=True)
         snapshots.save(self._connection, info, data)
         self._on_stage("snapshot installed")
         final = (self._height, self._hash)
