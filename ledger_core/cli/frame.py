@@ -63,6 +63,10 @@ class Program:
         parser = self._groups.add_parser(name, help=summary, description=_sentence(summary))
         return Group(parser.add_subparsers(metavar="COMMAND", required=True, title="commands"))
 
+    def single(self) -> Group:
+        """Return the place of commands that stand alone, such as `simulate`."""
+        return Group(self._groups)
+
     def with_groups(self, *register: Callable[[Self], None]) -> Self:
         """Let groups of commands register themselves."""
         for each in register:

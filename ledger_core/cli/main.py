@@ -12,7 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from ledger_core.cli import chain_commands, community_commands, keys_commands, record_commands
+from ledger_core.cli import (
+    chain_commands,
+    community_commands,
+    keys_commands,
+    record_commands,
+    simulate_command,
+)
 from ledger_core.cli.frame import PROGRAM, Program, UsageError
 from ledger_core.cli.output import as_json, one_line
 from ledger_core.errors import LedgerError
@@ -27,6 +33,7 @@ GROUPS: Final = (
     community_commands.register,
     record_commands.register,
     chain_commands.register,
+    simulate_command.register,
 )
 
 

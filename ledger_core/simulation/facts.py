@@ -13,8 +13,10 @@ class BlockFact:
     height: int
     mined: float
     miner: int
+    whole: bool
+    """Whether an honest node mined it, while the street was in one piece."""
     arrivals: list[float] = field(default_factory=list)
-    """Seconds after it was mined at which each node took it into its branch first."""
+    """Seconds after it was mined at which nodes that were there took it into their branch."""
 
 
 @dataclass
@@ -41,7 +43,6 @@ class Facts:
     """Seconds from a checkpoint's mining until each node held it final, by height."""
     votes: dict[int, list[Vote]] = field(default_factory=dict)
     """By honest node."""
-    deepest_reorg: int = 0
     reorgs: int = 0
     bans: dict[str, int] = field(default_factory=dict)
     """Of misbehaving nodes, by their way of misbehaving."""
@@ -51,7 +52,8 @@ class Facts:
     punished: set[bytes] = field(default_factory=set)
     doubted_clocks: set[int] = field(default_factory=set)
     stopped_voters: set[int] = field(default_factory=set)
-    mined_by_doubters: int = 0
+    mined_wrong: int = 0
+    """Blocks of nodes whose clock is far off."""
 
     def conflicting_votes(self) -> int:
         """Return how many pairs of votes of one honest node conflict."""

@@ -136,6 +136,10 @@ class MemoryStore:
         """Return the active branch's header at a height."""
         return self._headers[height][1] if 0 < height < len(self._headers) else None
 
+    def hash_at(self, height: int) -> bytes:
+        """Return the hash of the active branch's block at a height."""
+        return self._headers[height][0]
+
     def sealed_headers(self, first: int, count: int) -> list[tuple[bytes, bytes]]:
         """Return the active branch's headers with their miners' signatures."""
         return [(header, signature) for _, header, signature in self._headers[max(first, 1) : first + count]]

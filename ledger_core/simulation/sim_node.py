@@ -46,6 +46,7 @@ class SimNode:
         self.skew = character.skew
         self.liar = character.liar
         self.online = True
+        self.started = 0.0
         self.epoch = 0
         """Counts the starts: what was planned before the last one is void."""
         self.tick_at = 0.0
@@ -71,6 +72,7 @@ class SimNode:
         """Start the engine, with what the last process left."""
         self.epoch += 1
         self.online = True
+        self.started = now
         data = NodeData(self.home.node, self._journal, self._outbox, MemoryStaging())
         self.engine = Engine(
             self.chain, self.store, self._verifier, data, self._settings, self._random, now + self.skew

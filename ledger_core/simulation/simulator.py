@@ -1,5 +1,6 @@
 """The simulation: nodes, network, mining lottery, homes and mishaps on one virtual clock."""
 
+import math
 from collections.abc import Callable
 from hashlib import sha256
 from random import Random
@@ -38,7 +39,9 @@ from ledger_core.simulation.sim_node import Character, SimNode
 
 DIAL_INTERVAL_S = 20.0
 WRONG_CLOCK_S = 600.0
-RETRY_MINING_S = 30.0
+REUNION_S = 120.0
+"""After this time the parts of a healed street have found each other."""
+
 SIGNATURES_KEPT = 1_000_000
 SMALL = 64 * 1024
 
@@ -63,6 +66,8 @@ class Simulator:
         self.busy_until = self.begin + config.hours * 3600
         self.end = self.busy_until + config.settle_minutes * 60
         self._chance = stream(seed, "mishaps")
+        self._whole_from = self.begin
+        """Since when the street is in one piece."""
         self._mining = stream(seed, "mining")
         self._dialing = stream(seed, "dialing")
         self.network = Network(config, self.schedule, stream(seed, "network"), self._deliver)
@@ -258,10 +263,9 @@ class Simulator:
         except LedgerError:
             self._draw(node)
             return
-        fact = BlockFact(header.height, now, node.number)
-        fact.arrivals.append(0.0)
+        fact = BlockFact(header.height, now, node.number, node.honest and now >= self._whole_from)
         self.facts.blocks[block_hash] = fact
-        self.facts.mined_by_doubters += node.number in self.facts.doubted_clocks
+        self.facts.mined_wrong += abs(node.skew) > WRONG_CLOCK_S / 2
         self._settle(node)
 
     # Homes
@@ -304,6 +308,7 @@ class Simulator:
 
     def _part(self) -> None:
         """Split the street in two for a while."""
+        self._whole_from = math.inf
         apart = self._chance.sample(
             range(len(self.nodes)), round(self.config.partition_share * len(self.nodes))
         )
@@ -313,6 +318,7 @@ class Simulator:
 
         def heal() -> None:
             self.network.group = [0] * len(self.nodes)
+            self._whole_from = self.schedule.now + REUNION_S
 
         self.schedule.after(length, heal)
 
@@ -371,7 +377,8 @@ class Simulator:
 
     def _block_noted(self, node: SimNode, event: BlockConnected) -> None:
         fact = self.facts.blocks.get(event.hash)
-        if fact is not None and node.number != fact.miner:
+        present = fact is not None and node.honest and node.started < fact.mined
+        if fact is not None and present and fact.whole and node.number != fact.miner:
             fact.arrivals.append(self.schedule.now - fact.mined)
         for each in event.events:
             if isinstance(each, OfferOpened):
