@@ -101,7 +101,8 @@ class Block(Struct, frozen=True, array_like=True, gc=False, forbid_unknown_field
         return sha256(self.header).digest()
 
 
-EMPTY_BODY = _encoder.encode(BlockBody())
+_EMPTY = BlockBody()
+EMPTY_BODY = _encoder.encode(_EMPTY)
 _body_decoder = msgspec.msgpack.Decoder(BlockBody)
 _block_decoder = msgspec.msgpack.Decoder(Block)
 
@@ -113,6 +114,8 @@ def encode_block_body(body: BlockBody) -> bytes:
 
 def decode_block_body(data: bytes) -> BlockBody:
     """Return the body in canonical bytes; raises RecordError `block_malformed` or `block_not_canonical`."""
+    if data == EMPTY_BODY:
+        return _EMPTY
     try:
         body = _body_decoder.decode(data)
     except (ValidationError, msgspec.DecodeError) as error:

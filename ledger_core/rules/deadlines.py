@@ -36,9 +36,9 @@ def handle_deadlines(ctx: Context, handlers: Mapping[int, Handler]) -> None:
         minutes = sorted(minute for minute in deadlines if minute <= last)
     for minute in minutes:
         rows = deadlines[minute]
-        later = tuple(row for row in rows if row[0] > ctx.time)
-        if len(later) == len(rows):
+        if rows[0][0] > ctx.time:
             continue
+        later = tuple(row for row in rows if row[0] > ctx.time)
         if later:
             ctx.put(deadlines, minute, later)
         else:

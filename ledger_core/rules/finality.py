@@ -153,17 +153,20 @@ def quorum_reached(state: State, votes: int, time: int) -> bool:
 def _justify(ctx: Context, source_height: int, target_height: int) -> None:
     checkpoints = ctx.state.checkpoints
     target = checkpoints[target_height]
+    chain = ctx.state.tip
+    neighbours = target_height - source_height == ctx.parameters.checkpoint_interval
+    finalises = neighbours and source_height > chain.final
+    if target.justified and not finalises:
+        return
     votes = int.from_bytes(ctx.state.tallies[target_height, source_height])
     if not quorum_reached(ctx.state, votes, ctx.time):
         return
-    chain = ctx.state.tip
     if not target.justified:
         ctx.put(checkpoints, target_height, replace(target, justified=True))
         ctx.events.append(CheckpointJustified(target_height, target.hash))
         if target_height > chain.justified:
             ctx.put(ctx.state.chain, CHAIN, replace(chain, justified=target_height))
-    neighbours = target_height - source_height == ctx.parameters.checkpoint_interval
-    if neighbours and source_height > chain.final:
+    if finalises:
         _finalise(ctx, source_height)
 
 

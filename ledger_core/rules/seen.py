@@ -10,7 +10,7 @@ BUCKET_S = 3600
 class SeenIds:
     """Ids by the hour of their creation; each hour's digest chains its ids in order of inclusion."""
 
-    __slots__ = ("_buckets", "_digests", "_ids", "_parts")
+    __slots__ = ("_buckets", "_digests", "_floor", "_ids", "_parts")
 
     def __init__(self) -> None:
         self._buckets: dict[int, list[bytes]] = {}
@@ -18,6 +18,8 @@ class SeenIds:
         self._parts: dict[int, tuple[int, bytes]] = {}
         """By hour: a number of ids, and what they give to the digest."""
         self._ids: set[bytes] = set()
+        self._floor = 0
+        """No hour before it is kept."""
 
     def __contains__(self, record_id: bytes) -> bool:
         return record_id in self._ids
@@ -31,6 +33,7 @@ class SeenIds:
         bucket = self._buckets.get(hour)
         if bucket is None:
             bucket = self._buckets[hour] = []
+            self._floor = min(self._floor, hour)
         bucket.append(record_id)
         self._ids.add(record_id)
 
@@ -50,8 +53,9 @@ class SeenIds:
     def forget_before(self, time: int) -> list[tuple[int, list[bytes]]]:
         """Drop the hours that lie wholly before a time; returns them for `restore`."""
         limit = time // BUCKET_S
-        if not self._buckets or min(self._buckets) >= limit:
+        if limit <= self._floor:
             return []
+        self._floor = limit
         gone = sorted(hour for hour in self._buckets if hour < limit)
         dropped = []
         for hour in gone:
@@ -66,6 +70,7 @@ class SeenIds:
         """Undo `forget_before`."""
         for hour, ids in dropped:
             self._buckets[hour] = list(ids)
+            self._floor = min(self._floor, hour)
             self._ids.update(ids)
 
     def items(self) -> list[tuple[int, list[bytes]]]:

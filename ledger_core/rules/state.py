@@ -92,7 +92,7 @@ class State:
         self.members: Table[bytes, rows.MemberRow] = Table(1, "members", bytes, rows.MemberRow)
         self.nodes: Table[int, rows.NodeRow] = Table(2, "nodes", int, rows.NodeRow)
         self.last_votes: Table[int, int] = Table(3, "last_votes", int, int)
-        self.assets: Table[bytes, rows.AssetRow] = Table(4, "assets", bytes, rows.AssetRow)
+        self.assets: Table[bytes, rows.AssetRow] = Table(4, "assets", bytes, rows.AssetRow, big=True)
         self.stores: Table[bytes, rows.StoreRow] = Table(5, "stores", bytes, rows.StoreRow)
         self.boundaries: Table[bytes, tuple[ReadingRow, ...]] = Table(
             6, "boundaries", bytes, tuple[ReadingRow, ...]
@@ -100,7 +100,7 @@ class State:
         self.offers: Table[bytes, rows.OfferRow] = Table(7, "offers", bytes, rows.OfferRow)
         self.waiting: Table[bytes, rows.WaitingRow] = Table(8, "waiting", bytes, rows.WaitingRow)
         self.trades: Table[bytes, rows.TradeRow] = Table(9, "trades", bytes, rows.TradeRow)
-        self.closed: Table[bytes, rows.ClosedRow] = Table(10, "closed", bytes, rows.ClosedRow)
+        self.closed: Table[bytes, rows.ClosedRow] = Table(10, "closed", bytes, rows.ClosedRow, big=True)
         self.accounts: Table[bytes, rows.AccountRow] = Table(11, "accounts", bytes, rows.AccountRow)
         self.energy: Table[tuple[bytes, str], rows.EnergyRow] = Table(
             12, "energy", tuple[bytes, str], rows.EnergyRow
@@ -111,7 +111,7 @@ class State:
         self.tallies: Table[tuple[int, int], bytes] = Table(16, "tallies", tuple[int, int], bytes)
         self.fees: Table[int, rows.FeeRow] = Table(17, "fees", int, rows.FeeRow)
         self.deadlines: Table[int, tuple[tuple[int, int, bytes], ...]] = Table(
-            18, "deadlines", int, tuple[tuple[int, int, bytes], ...]
+            18, "deadlines", int, tuple[tuple[int, int, bytes], ...], big=True
         )
         self.former_nodes: Table[bytes, rows.FormerNodeRow] = Table(
             19, "former_nodes", bytes, rows.FormerNodeRow

@@ -7,28 +7,51 @@ from typing import Any
 
 import msgspec
 
+from ledger_core.rules.buckets import Buckets
+
 _encoder = msgspec.msgpack.Encoder()
 
 
 class Table[K, V](dict[K, V]):
     """A mapping whose changes go through a `Journal`; its hash does not depend on the order of insertion."""
 
-    __slots__ = ("_decoder", "_digest", "_key_decoder", "_row_decoder", "hashed", "name", "number")
+    __slots__ = (
+        "_buckets",
+        "_decoder",
+        "_digest",
+        "_key_decoder",
+        "_row_decoder",
+        "hashed",
+        "name",
+        "number",
+    )
 
-    def __init__(self, number: int, name: str, key_type: Any, row_type: Any, *, hashed: bool = True) -> None:
+    def __init__(
+        self, number: int, name: str, key_type: Any, row_type: Any, *, hashed: bool = True, big: bool = False
+    ) -> None:
         super().__init__()
         self.number = number
         self.name = name
         self.hashed = hashed
         """False for an index that can be rebuilt from other tables."""
         self._digest: bytes | None = None
+        self._buckets: Buckets[Any] | None = Buckets() if big else None
+        """Of a table that holds much and changes little from one checkpoint to the next."""
         self._decoder = msgspec.msgpack.Decoder(list[tuple[key_type, row_type]])
         self._key_decoder = msgspec.msgpack.Decoder(key_type)
         self._row_decoder = msgspec.msgpack.Decoder(row_type | None)
 
     def touch(self) -> None:
-        """Forget the cached digest after a change."""
+        """Forget all cached digests, after rows were changed without a journal."""
         self._digest = None
+        if self._buckets is not None:
+            self._buckets = Buckets()
+
+    def row_changed(self, key: K) -> None:
+        """Forget the cached digests that a row counts for."""
+        self._digest = None
+        if self._buckets is not None:
+            self._buckets.changed.add(key)
 
     def sorted_items(self) -> list[tuple[K, V]]:
         """Return the rows in the order of their keys."""
@@ -39,9 +62,12 @@ class Table[K, V](dict[K, V]):
         return _encoder.encode(self.sorted_items())
 
     def digest(self) -> bytes:
-        """Return the SHA-256 of the canonical bytes."""
+        """Return the SHA-256 of the canonical bytes, or of the digests of its buckets."""
         if self._digest is None:
-            self._digest = sha256(self.encode()).digest()
+            if self._buckets is None:
+                self._digest = sha256(self.encode()).digest()
+            else:
+                self._digest = self._buckets.digest(self, _encoder.encode)
         return self._digest
 
     def load(self, data: bytes) -> None:
@@ -49,7 +75,7 @@ class Table[K, V](dict[K, V]):
         rows = self._decoder.decode(data)
         self.clear()
         self.update(rows)
-        self._digest = None
+        self.touch()
 
     def decode_change(self, key: msgspec.Raw, row: msgspec.Raw) -> tuple[K, V | None]:
         """Return a key and the row that stood there from undo data."""
@@ -72,13 +98,13 @@ class Journal:
         """Set a row."""
         self.changes.append((table, key, table.get(key)))
         table[key] = row
-        table._digest = None  # noqa: SLF001
+        table.row_changed(key)
 
     def drop[K, V](self, table: Table[K, V], key: K) -> V:
         """Remove a row that is there."""
         row = table.pop(key)
         self.changes.append((table, key, row))
-        table._digest = None  # noqa: SLF001
+        table.row_changed(key)
         return row
 
     def revert(self) -> None:
@@ -98,4 +124,4 @@ def revert(changes: Sequence[Change]) -> None:
             table.pop(key, None)
         else:
             table[key] = row
-        table.touch()
+        table.row_changed(key)
