@@ -345,7 +345,8 @@ class Engine:
 
     def _after(self, now: float) -> None:
         """Send what is due, and forget the peers that were dropped on the way."""
-        self.voter.vote(self._votes, now, ready=self._may_vote(now))
+        if self.voter.due(now):
+            self.voter.vote(self._votes, now, ready=self._may_vote(now))
         self._relay.flush(now)
         self._votes.flush(now)
         dropped, self._hub.dropped = self._hub.dropped, []

@@ -99,6 +99,12 @@ class Voter:
         """Return when the next vote is due."""
         return None if self._planned is None else self._planned[2]
 
+    def due(self, now: float) -> bool:
+        """Return whether `vote` has something to do."""
+        if self._planned is None:
+            return self._watched_from is None
+        return self._watched_from is None or now >= self._planned[2]
+
     def vote(self, relay: VoteRelay, now: float, *, ready: bool) -> None:
         """Cast the vote that is due; `ready`: synced, and the clock can be right."""
         if self._signer is None or self.stopped is not None:
