@@ -66,6 +66,8 @@ class AddressBook:
         self._sequence = 0
         self.changed = False
         """Set by every change that is stored; whoever stores the book resets it."""
+        self.revision = 0
+        """Grows with every change of who can be dialled, or where."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -113,6 +115,7 @@ class AddressBook:
         reached = known.reached if known is not None else 0
         self._entries[announcement.node] = _Entry(announcement, max(int(now), 0), reached)
         self.changed = True
+        self.revision += 1
         self._shrink(now)
         return True
 
@@ -124,6 +127,7 @@ class AddressBook:
 
     def hint(self, key: bytes, locations: Sequence[PeerLocation]) -> None:
         """Note where a node was found on the LAN; no locations: it is gone from there."""
+        self.revision += 1
         self._hints.pop(key, None)
         if locations and key != self.own_key:
             self._hints[key] = tuple(locations)[:MAX_LOCATIONS]
@@ -167,12 +171,14 @@ class AddressBook:
             del self._entries[key]
         self._renewals = {key: bucket for key, bucket in self._renewals.items() if key in self._entries}
         self.changed |= bool(forgotten)
+        self.revision += bool(forgotten)
 
     def _shrink(self, now: float) -> None:
         if len(self._entries) > MAX_ENTRIES:
             self.keep_only(lambda _: True, now)
         if len(self._entries) > MAX_ENTRIES:
             del self._entries[min(self._entries, key=lambda key: self._entries[key].reached)]
+            self.revision += 1
 
     def dump(self) -> bytes:
         """Return the book as it is stored."""

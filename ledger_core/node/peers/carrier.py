@@ -117,9 +117,12 @@ class Carrier:
                 self._book.reached(remote.key, self._clock())
             self._gossip.greet(connection)
             ending = await connection.run()
-            return ending
+        except Exception:
+            _LOGGER.exception("a link fails by this node's own mistake")
+            ending = Ending("internal_error", "this node made a mistake on the link")
         finally:
             await self._events.left(remote.key, ending)
+        return ending
 
     def _ended(self, key: bytes, ending: Ending) -> None:
         ban = f"; banned for {ending.ban_s} s" if ending.ban_s else ""

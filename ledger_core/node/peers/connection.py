@@ -121,7 +121,9 @@ class Connection:
         self.since = self._loop.time()
         """When the handshake was done, on the event loop's clock."""
         self.traffic = Traffic()
-        self._outbox = Outbox(bounds.limits, bounds.settings.outbox_bytes, bounds.budget, self.since)
+        self._outbox = Outbox(
+            bounds.limits, bounds.settings.outbox_bytes, bounds.budget, self.since, self._overflowed
+        )
         self._allowance = Allowance(bounds.limits, self.since, bounds.settings.silent_s)
         self._assembler = Assembler()
         self._wake = asyncio.Event()
@@ -129,6 +131,7 @@ class Connection:
         self.finished = asyncio.Event()
         """Set when everything of this link has ended."""
         self._received_s = 0.0
+        self._sent_at = self.since
         self._ping: tuple[bytes, float] | None = None
 
     @property
@@ -164,8 +167,7 @@ class Connection:
         if self.is_ending:
             return False
         if not self._outbox.put(kind, payload):
-            reason = f"{self._outbox.bytes} bytes wait for a peer that does not take them"
-            self.end(Ending("slow_reader", reason, ban_s=BAN_SECONDS["slow_reader"]))
+            self._overflowed()
             return False
         self.traffic.messages_out += 1
         self._wake.set()
@@ -176,10 +178,15 @@ class Connection:
         if not self.is_ending and self._outbox.put_control(addresses_frame(content)):
             self._wake.set()
 
+    def _overflowed(self) -> None:
+        reason = "too much waits for a peer that does not take it"
+        self.end(Ending("slow_reader", reason, ban_s=BAN_SECONDS["slow_reader"]))
+
     def end(self, ending: Ending) -> None:
-        """End the link; the first ending counts."""
+        """End the link; the first ending counts. What waits to be sent is dropped."""
         if not self._ending.done():
             self._ending.set_result(ending)
+            self._outbox.clear()
             self._handlers.on_end(self.remote.key, ending)
 
     async def run(self) -> Ending:
@@ -206,7 +213,6 @@ class Connection:
 
     async def _close_link(self) -> None:
         ending = self._ending.result()
-        self._outbox.clear()
         try:
             async with asyncio.timeout(self._settings.close_s):
                 if not ending.by_peer:
@@ -330,15 +336,24 @@ class Connection:
     async def _transmit(self, frame: bytes) -> None:
         sealed = self._session.sealer.seal(frame)
         self.traffic.bytes_out += len(sealed)
+        self._sent_at = self._loop.time()
         await self._link.send(sealed)
 
     async def _keep_alive(self) -> None:
+        """Ping at the beginning, and whenever nothing else was sent for a while."""
+        left = 0.0
         while True:
-            token = random(TOKEN_BYTES)
-            if self._outbox.put_control(ping_frame(token)):
-                self._ping = token, self._loop.time()
-                self._wake.set()
-            await asyncio.sleep(self._settings.keepalive_s)
+            if left <= 0:
+                self._send_ping()
+            await asyncio.sleep(left or self._settings.keepalive_s)
+            left = max(self._sent_at + self._settings.keepalive_s - self._loop.time(), 0.0)
+
+    def _send_ping(self) -> None:
+        token = random(TOKEN_BYTES)
+        self._sent_at = self._loop.time()
+        if self._outbox.put_control(ping_frame(token)):
+            self._ping = token, self._sent_at
+            self._wake.set()
 
 
 def _ending_for(error: LedgerError) -> Ending:

@@ -48,6 +48,7 @@ class DialPlan:
         self._may_dial = may_dial
         self._configured: dict[PeerLocation, Target] = {}
         self._known: dict[bytes, Target] = {}
+        self._revision = -1
         for location in settings.bootstrapped:
             self.add(location)
 
@@ -61,10 +62,12 @@ class DialPlan:
     def due(self, wanted: int, now: float) -> list[Target]:
         """Return the targets to dial now: configured ones in any case, of the others at most `wanted`."""
         configured = [target for target in self._configured.values() if self._is_due(target, now)]
+        if wanted <= len(configured):
+            return configured
         self._follow_book()
         others = [target for target in self._known.values() if self._is_due(target, now)]
         self._random.shuffle(others)
-        return configured + others[: max(wanted - len(configured), 0)]
+        return configured + others[: wanted - len(configured)]
 
     def targets(self) -> Iterable[Target]:
         """Return every target."""
@@ -79,6 +82,9 @@ class DialPlan:
         return not self._is_up(target.key) and (target.is_configured or self._may_dial(target.key))
 
     def _follow_book(self) -> None:
+        if self._revision == self._book.revision:
+            return
+        self._revision = self._book.revision
         configured = {target.key for target in self._configured.values()}
         known = [key for key in self._book.dialable() if key not in configured]
         for key in known:

@@ -77,6 +77,9 @@ class PeerRoute:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Take one connection, and return when it has ended."""
+        if "Origin" in request.headers:
+            # A page in somebody's browser, not a node.
+            return web.Response(status=403, text="this is a place for nodes\n")
         source = request.remote or ""
         loop = asyncio.get_running_loop()
         if self._is_closed or not self._gate.enter(source, loop.time()):

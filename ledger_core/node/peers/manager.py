@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -36,7 +37,9 @@ from ledger_core.node.peers.storage import Storage
 from ledger_core.node.peers.text import short_key
 
 _LOGGER: Final = logging.getLogger(__name__)
-_SAVE_EVERY_S: Final = 1.0
+_SAVE_BANS_EVERY_S: Final = 1.0
+_SAVE_BOOK_EVERY: Final = 60
+"""Times that the bans may have been written: memory cards wear, and addresses can be learned again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +146,8 @@ class PeerManager:
         await self._route.close()
         if self._listener is not None:
             await self._listener.close()
-        await self._storage.save(self._bans, self.book)
+        await self._storage.save_bans(self._bans)
+        await self._storage.save_book(self.book)
 
     @property
     def port(self) -> int:
@@ -221,9 +225,11 @@ class PeerManager:
         ]
 
     async def _keep_stored(self) -> None:
-        while True:
-            await asyncio.sleep(_SAVE_EVERY_S)
-            await self._storage.save(self._bans, self.book)
+        for turn in count(1):
+            await asyncio.sleep(_SAVE_BANS_EVERY_S)
+            await self._storage.save_bans(self._bans)
+            if not turn % _SAVE_BOOK_EVERY:
+                await self._storage.save_book(self.book)
 
     async def _answer(self, link: Link, settled: Callable[[], None]) -> None:
         """Take a caller's link through the handshake, and carry it to its end."""

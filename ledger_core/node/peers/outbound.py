@@ -68,9 +68,6 @@ class Outbound:
             self._failed(target, PeerError("timeout", f"the handshake was not done within {limit_s:g} s"))
         except PeerError as error:
             self._failed(target, error)
-        except Exception:
-            _LOGGER.exception("a link fails by this node's own mistake")
-            self._failed(target, PeerError("internal_error", "this node made a mistake on the link"))
         finally:
             self._dialling.discard(target)
             target.is_dialled = False

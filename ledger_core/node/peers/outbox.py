@@ -5,7 +5,7 @@ other.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Final, NamedTuple
 
@@ -22,22 +22,29 @@ _TURNS: Final = 5
 
 
 class OutboxBudget:
-    """Bytes that the outboxes of all links may hold together."""
+    """Bytes that the outboxes of all links may hold together; who holds most of them is dropped first."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        self._outboxes: set[Outbox] = set()
         self.used = 0
 
-    def take(self, size: int) -> bool:
-        """Take some bytes if they are left; tell whether they were."""
-        if self.used + size > self._limit:
-            return False
+    def take(self, size: int, asking: Outbox) -> bool:
+        """Take some bytes, at the cost of fuller outboxes; tell whether that was possible."""
+        while self.used + size > self._limit:
+            fullest = max(self._outboxes, key=lambda each: each.bytes, default=asking)
+            if fullest.bytes <= asking.bytes:
+                return False
+            fullest.overflow()
         self.used += size
+        self._outboxes.add(asking)
         return True
 
-    def give_back(self, size: int) -> None:
+    def give_back(self, size: int, giving: Outbox) -> None:
         """Return bytes that were sent or dropped."""
         self.used -= size
+        if not giving.bytes:
+            self._outboxes.discard(giving)
 
 
 class _Waiting(NamedTuple):
@@ -60,8 +67,17 @@ class _UnderWay:
 class Outbox:
     """The messages and control frames that wait; `next_frame` gives one plaintext frame after another."""
 
-    def __init__(self, limits: KindLimits, max_bytes: int, budget: OutboxBudget, now: float) -> None:
+    def __init__(
+        self,
+        limits: KindLimits,
+        max_bytes: int,
+        budget: OutboxBudget,
+        now: float,
+        on_overflow: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Begin empty; `on_overflow` is called when what waits here is dropped in favour of others."""
         self._limits = limits
+        self._on_overflow = on_overflow
         self._pace = Pace(limits, now)
         self._max_bytes = max_bytes
         self._budget = budget
@@ -85,7 +101,7 @@ class Outbox:
             raise ValueError(f"a message of kind {kind} with {len(payload)} bytes is not within the limits")
         size = len(payload)
         full = self._messages >= MAX_MESSAGES or self.bytes + size > self._max_bytes
-        if full or not self._budget.take(size):
+        if full or not self._budget.take(size, self):
             return False
         self.bytes += size
         self._messages += 1
@@ -148,12 +164,17 @@ class Outbox:
     def _give_back(self, size: int) -> None:
         self._messages -= 1
         self.bytes -= size
-        self._budget.give_back(size)
+        self._budget.give_back(size, self)
 
     def clear(self) -> None:
         """Drop everything that waits."""
-        self._budget.give_back(self.bytes)
-        self.bytes = self._messages = 0
+        dropped, self.bytes, self._messages = self.bytes, 0, 0
+        self._budget.give_back(dropped, self)
         self._queues.clear()
         self._under_way.clear()
         self._control.clear()
+
+    def overflow(self) -> None:
+        """Drop everything in favour of other links, and tell so."""
+        self.clear()
+        self._on_overflow()

@@ -45,9 +45,9 @@ class PeerSettings:
     """The same from one network address; loopback, where a proxy may stand, counts as many."""
     handshake_s: float = _bounded(10.0, 0.1, 120.0)
     """Time for reaching a node and for the handshake."""
-    keepalive_s: float = _bounded(15.0, 0.05, 300.0)
-    """Time between two pings."""
-    silent_s: float = _bounded(45.0, 0.2, 900.0)
+    keepalive_s: float = _bounded(30.0, 0.05, 300.0)
+    """Time without anything else to send after which a ping is sent."""
+    silent_s: float = _bounded(90.0, 0.15, 900.0)
     """Time after which a link on which no frame comes whole, or none leaves, is ended."""
     close_s: float = _bounded(2.0, 0.05, 30.0)
     """Time for ending a link in good order."""
@@ -63,7 +63,7 @@ class PeerSettings:
     """Longest time between two tries."""
     stable_s: float = _bounded(60.0, 0.0, 3600.0)
     """A link that held that long clears its node's failures."""
-    gossip_every_s: float = _bounded(600.0, 0.05, 86_400.0)
+    gossip_every_s: float = _bounded(3600.0, 0.05, 86_400.0)
     """Time between two samples of known addresses to each peer."""
     announce_every_s: float = _bounded(86_400.0, 1.0, 604_800.0)
     """Time between two announcements of this node's own addresses."""
@@ -80,10 +80,10 @@ class PeerSettings:
                     low=low,
                     high=high,
                 )
-        if self.silent_s < 2 * self.keepalive_s:
+        if self.silent_s < 3 * self.keepalive_s:
             raise PeerError(
                 "setting_out_of_bounds",
-                f"silent_s must be at least twice keepalive_s ({self.keepalive_s}), not {self.silent_s}",
+                f"silent_s must be at least 3 times keepalive_s ({self.keepalive_s}), not {self.silent_s}",
                 setting="silent_s",
             )
         for name, most in (("advertise", 4), ("bootstrap", MAX_LOCATIONS)):

@@ -53,17 +53,21 @@ class Storage:
             path.replace(aside)
             return empty()
 
-    async def save(self, bans: Bans, book: AddressBook) -> None:
-        """Write what has changed; a failure is logged, and tried again with the next change or call."""
-        for name, kept in ((BANS_FILE, bans), (BOOK_FILE, book)):
-            if not kept.changed:
-                continue
-            kept.changed = False
-            content = kept.dump()
-            try:
-                await asyncio.to_thread(
-                    write_whole_file, self._directory / name, content, force=True, private=True
-                )
-            except OSError as error:
-                kept.changed = True
-                _LOGGER.warning("%s can't be written: %s", self._directory / name, error)
+    async def save_bans(self, bans: Bans) -> None:
+        """Write the bans if they have changed; a failure is logged, and made good by a later call."""
+        await self._save(BANS_FILE, bans)
+
+    async def save_book(self, book: AddressBook) -> None:
+        """Write the address book if it has changed; a failure is logged, and made good by a later call."""
+        await self._save(BOOK_FILE, book)
+
+    async def _save(self, name: str, kept: Bans | AddressBook) -> None:
+        if not kept.changed:
+            return
+        kept.changed = False
+        path = self._directory / name
+        try:
+            await asyncio.to_thread(write_whole_file, path, kept.dump(), force=True, private=True)
+        except OSError as error:
+            kept.changed = True
+            _LOGGER.warning("%s can't be written: %s", path, error)
