@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -74,7 +74,7 @@ def settings(**changes: Any) -> PeerSettings:
         "handshake_s": 10.0,
         "keepalive_s": 2.0,
         "silent_s": 15.0,
-        "close_s": 0.3,
+        "close_s": 0.15,
         "dial_every_s": 0.01,
         "backoff_base_s": 0.02,
         "backoff_cap_s": 0.1,
@@ -283,6 +283,12 @@ async def raw_peer(node: Node, number: int, *, receive_buffer: int | None = None
         yield RawPeer(websocket, session, signer)
 
 
-def last_lines(records: Iterable[Any], word: str) -> list[str]:
-    """Give the log's lines that hold a word."""
-    return [record.getMessage() for record in records if word in record.getMessage()]
+def free_ports(number: int) -> list[int]:
+    """Give ports that nobody listens on."""
+    sockets = [socket.socket() for _ in range(number)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [int(each.getsockname()[1]) for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports

@@ -1,6 +1,7 @@
 """Sealed frames, what is in them, and how much of it may come: without sockets."""
 
 from collections import defaultdict
+from functools import partial
 from typing import Any
 
 import pytest
@@ -119,6 +120,7 @@ class TestFrames:
             b"\x06\xff",
             b"\x06\x92\xa0\xa0",
         ],
+        ids=lambda plaintext: f"{plaintext[:3].hex()}-{len(plaintext)}",
     )
     def test_malformed_frames_are_refused(self, plaintext: bytes) -> None:
         with pytest.raises(Misbehaviour) as error:
@@ -183,6 +185,7 @@ class TestAssembler:
             [Start(Lane.URGENT, 1, CHUNK_BYTES + 1, bytes(CHUNK_BYTES)), More(Lane.URGENT, b"xy")],
             [Start(Lane.URGENT, 1, CHUNK_BYTES + 1, bytes(CHUNK_BYTES)), More(Lane.BULK, b"x")],
         ],
+        ids=range(7),
     )
     def test_chunks_that_do_not_fit_are_refused(self, frames: list[Start | More]) -> None:
         """The last one, that is; those before it are fine."""
@@ -327,18 +330,29 @@ class TestOutbox:
         assert bulky == 10
 
     def test_what_waits_is_bounded_by_link_by_number_and_in_all(self) -> None:
-        budget = OutboxBudget(250)
-        one, two = Outbox(LIMITS, 200, budget, 0.0), Outbox(LIMITS, 200, budget, 0.0)
+        one = Outbox(LIMITS, 200, OutboxBudget(2**20), 0.0)
         assert one.put(NOTE, bytes(200))
         assert not one.put(NOTE, b"x")
-        assert two.put(NOTE, bytes(50))
-        assert not two.put(NOTE, b"x")
-        one.clear()
-        assert (one.bytes, budget.used) == (0, 50)
-        assert two.put(NOTE, bytes(150))
         many = Outbox(LIMITS, 2**20, OutboxBudget(2**20), 0.0)
         assert all(many.put(NOTE, b"x") for _ in range(MAX_MESSAGES))
         assert not many.put(NOTE, b"x")
+
+    def test_who_holds_most_is_dropped_when_all_hold_too_much(self) -> None:
+        """Never the innocent one that asks for a little."""
+        dropped: list[str] = []
+        budget = OutboxBudget(250)
+        one, two, three = (
+            Outbox(LIMITS, 200, budget, 0.0, partial(dropped.append, name))
+            for name in ("one", "two", "three")
+        )
+        assert one.put(NOTE, bytes(150))
+        assert two.put(NOTE, bytes(90))
+        assert three.put(NOTE, bytes(30))
+        assert dropped == ["one"]
+        assert (one.bytes, two.bytes, three.bytes, budget.used) == (0, 90, 30, 120)
+        assert not Outbox(LIMITS, 1000, budget, 0.0).put(NOTE, bytes(251))
+        assert dropped == ["one", "two", "three"]
+        assert budget.used == 0
 
     def test_control_frames_go_first_and_are_bounded(self) -> None:
         outbox = Outbox(LIMITS, 200, OutboxBudget(200), 0.0)

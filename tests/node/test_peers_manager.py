@@ -2,16 +2,13 @@
 
 import asyncio
 import logging
-import socket
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import pytest
-from aiohttp import web
 
 from ledger_core.errors import LedgerError
-from ledger_core.node.peers import BAN_SECONDS, Bearer, PeerError, PeerManager, PeerSettings, parse_location
+from ledger_core.node.peers import BAN_SECONDS, Bearer, parse_location
 from ledger_core.node.peers.announcement import announce
 from ledger_core.node.peers.frames import MAX_MESSAGE_BYTES
 from ledger_core.node.peers.handshake import RemoteNode
@@ -19,13 +16,13 @@ from ledger_core.records.codec import invite
 from tests.node.peer_world import (
     BLOCK,
     CHAIN_ID,
-    LIMITS,
     NOTE,
     RARE,
     Everybody,
     Members,
     Owner,
     eventually,
+    free_ports,
     linked,
     local_node,
     raw_peer,
@@ -124,17 +121,6 @@ class TestOneLinkPerKey:
             assert "this node refuses" in one.manager.dials()[0].last_error
             assert "duplicate" in one.manager.dials()[0].last_error
             assert one.owner.endings == two.owner.endings == []
-
-
-def free_ports(number: int) -> list[int]:
-    """Give ports that nobody listens on."""
-    sockets = [socket.socket() for _ in range(number)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [int(each.getsockname()[1]) for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 async def test_a_lost_node_is_dialled_again(tmp_path: Path) -> None:
@@ -264,6 +250,25 @@ class TestAdmission:
             await eventually(two.manager.dials)
             assert "this node refuses" in two.manager.dials()[0].last_error
             await eventually(lambda: "refuses this node: stranger" in caplog.text)
+
+    async def test_a_node_that_is_revoked_during_the_handshake_is_refused_by_the_last_word(
+        self, tmp_path: Path
+    ) -> None:
+        """The side that dialled asks again when the handshake is done."""
+        members = Members(seeded(1).public_key)
+        admit, asked = members.admit, [0]
+
+        def admit_once(node_key: bytes, invitation: Any) -> None:
+            asked[0] += 1
+            if asked[0] == 2:
+                members.revoked.add(node_key)
+            admit(node_key, invitation)
+
+        members.__dict__["admit"] = admit_once
+        async with running(tmp_path, 1) as one, running(tmp_path, 2, members, bootstrap=(one.place,)) as two:
+            await one.owner.until(lambda: one.owner.endings)
+            assert (one.owner.last_ending.code, one.owner.last_ending.by_peer) == ("revoked", True)
+            assert two.owner.joined_keys == []
 
     async def test_an_invitation_lets_a_newcomer_in(self, tmp_path: Path) -> None:
         once = seeded(50)
@@ -401,130 +406,6 @@ class TestDropsAndBans:
             assert "not ready" in caplog.text
 
 
-class TestPlaces:
-    """Dialling what is no node, and listening where one cannot."""
-
-    @pytest.mark.parametrize(
-        ("place", "code"),
-        [
-            ("nowhere.invalid:80", "unresolved"),
-            ("127.0.0.1:1", "unreachable"),
-            ("ws://127.0.0.1:{port}/other", "no_node_there"),
-            ("ws://127.0.0.1:{port}/elsewhere", "unreachable"),
-            ("ws://127.0.0.1:{port}/chat", "handshake_malformed"),
-            ("ws://127.0.0.1:{port}/text", "frame_malformed"),
-            ("ws://127.0.0.1:{port}/dumb", "timeout"),
-            ("ws://127.0.0.1:{port}/gone", "link_lost"),
-        ],
-    )
-    async def test_what_is_wrong_with_an_address_is_told(
-        self, tmp_path: Path, caplog: pytest.LogCaptureFixture, place: str, code: str
-    ) -> None:
-        patience = 0.4 if code == "timeout" else 10.0
-        async with (
-            no_node() as port,
-            running(tmp_path, 1, bootstrap=(place.format(port=port),), handshake_s=patience) as one,
-        ):
-            await eventually(lambda: one.manager.dials() and one.manager.dials()[0].failures > 1)
-            dial = one.manager.dials()[0]
-            assert f": {code}: " in dial.last_error
-            warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
-            assert len(warnings) == 1, "the same failure again and again is told once"
-
-    async def test_a_node_does_not_keep_dialling_itself(self, tmp_path: Path) -> None:
-        (port,) = free_ports(1)
-        place = f"127.0.0.1:{port}"
-        async with running(tmp_path, 1, listen_port=port, bootstrap=(place,), backoff_cap_s=50.0) as one:
-            await eventually(one.manager.dials)
-            (dial,) = one.manager.dials()
-            assert "own_node" in dial.last_error
-            assert dial.retry_in_s > 40
-            assert one.owner.joined_keys == []
-
-    async def test_a_taken_port_is_told_with_the_setting(self, tmp_path: Path) -> None:
-        async with running(tmp_path, 1) as one:
-            with pytest.raises(PeerError) as error:
-                async with running(tmp_path, 2, listen_port=one.manager.port):
-                    pass
-        assert error.value.code == "listen_failed"
-        assert "listen_port" in error.value.message
-
-    def test_kinds_are_bytes(self, tmp_path: Path) -> None:
-        with pytest.raises(ValueError, match="0 to 255"):
-            manager_of(tmp_path, {256: LIMITS[NOTE]})
-
-
-def manager_of(directory: Path, limits: Any) -> PeerManager:
-    """Make a manager that is not started."""
-    return PeerManager(
-        local_node(seeded(1)),
-        policy=Everybody(),
-        limits=limits,
-        events=Owner(),
-        settings=PeerSettings(),
-        directory=directory,
-        random=Random(1),
-    )
-
-
-class no_node:  # noqa: N801 - used like a function
-    """A web server that is no node, in several ways."""
-
-    async def __aenter__(self) -> int:
-        async def elsewhere(_request: web.Request) -> web.Response:
-            raise web.HTTPFound("/chat")
-
-        async def talk(request: web.Request) -> web.WebSocketResponse:
-            socket = web.WebSocketResponse()
-            await socket.prepare(request)
-            match request.path:
-                case "/chat":
-                    await socket.send_bytes(b"hello, how can I help you?")
-                case "/text":
-                    await socket.send_str("hello")
-                case "/gone":
-                    await socket.close()
-            async for _ in socket:
-                pass
-            return socket
-
-        application = web.Application()
-        application.router.add_get("/elsewhere", elsewhere)
-        for path in ("/chat", "/text", "/dumb", "/gone"):
-            application.router.add_get(path, talk)
-        self._runner = web.AppRunner(application, shutdown_timeout=0.1)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        return int(self._runner.addresses[0][1])
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._runner.cleanup()
-
-
-async def test_the_route_works_inside_another_application(tmp_path: Path) -> None:
-    """As behind Home Assistant's own server: the node itself listens nowhere."""
-    async with running(tmp_path, 1, listen_host=None) as one:
-        application = web.Application()
-        application.router.add_get("/api/energy_ledger/peer", one.manager.handle)
-        runner = web.AppRunner(application, shutdown_timeout=1.0)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        port = int(runner.addresses[0][1])
-        try:
-            place = f"ws://127.0.0.1:{port}/api/energy_ledger/peer"
-            async with running(tmp_path, 2, bootstrap=(place,)) as two:
-                await linked(one, two)
-                two.manager.send(one.key, NOTE, b"through the house")
-                await one.owner.until(lambda: one.owner.messages)
-                await one.manager.close()
-                await two.owner.until(lambda: two.owner.endings)
-                await eventually(lambda: "HTTP 503" in two.manager.dials()[0].last_error)
-        finally:
-            await runner.cleanup()
-
-
 async def test_the_pace_is_kept_so_that_nobody_is_taken_for_a_flood(tmp_path: Path) -> None:
     """More than the limits allow at once is queued: it leaves later, and other kinds do not wait for it."""
     async with running(tmp_path, 1) as one, running(tmp_path, 2, bootstrap=(one.place,)) as two:
@@ -558,23 +439,3 @@ async def test_a_busy_owner_holds_its_peers_back(tmp_path: Path) -> None:
         assert one.manager.peers()[0].traffic.bytes_in == before
         gate.set()
         await one.owner.until(lambda: len(one.owner.messages) == 3)
-
-
-async def test_closing_ends_handshakes_and_dials_under_way(tmp_path: Path) -> None:
-    """A caller that has said nothing yet, and a node that does not answer, hold nothing up."""
-    async with no_node() as port, running(tmp_path, 1, bootstrap=(f"ws://127.0.0.1:{port}/dumb",)) as one:
-        reader, writer = await asyncio.open_connection("127.0.0.1", one.manager.port)
-        writer.write(
-            b"GET /peer HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"
-        )
-        assert b"101" in await reader.readline()
-        await one.manager.close()
-        assert await reader.read() is not None
-        writer.close()
-        await writer.wait_closed()
-    assert_nothing_runs()
-
-
-def assert_nothing_runs() -> None:
-    assert asyncio.all_tasks() == {asyncio.current_task()}
