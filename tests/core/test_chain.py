@@ -344,13 +344,18 @@ def test_a_forged_vote_is_refused_in_a_batch_and_alone(verifier: Verifier) -> No
     (bundle,) = world.votes(0, 4)
     forged = replace(bundle, votes=bundle.votes[:-1] + bytes([bundle.votes[-1] ^ 1]))
     block = forge(world, bundles=(forged,))
-    for in_a_batch in (True, False):
+    for add in (add_alone, add_in_a_batch):
         chain = Chain.open(MemoryStore(world.genesis), verifier)
         feed(chain, world.blocks, world.now)
         with pytest.raises(RuleError) as refusal:
-            if in_a_batch:
-                chain.add_blocks([block], world.now + 60)
-            else:
-                chain.add_block(block, world.now + 60)
+            add(chain, block, world.now + 60)
         assert refusal.value.code == "signature_invalid"
         assert chain.tip_hash == world.state.tip.hash
+
+
+def add_alone(chain: Chain, block: Block, now: int) -> None:
+    chain.add_block(block, now)
+
+
+def add_in_a_batch(chain: Chain, block: Block, now: int) -> None:
+    chain.add_blocks([block], now)
