@@ -188,7 +188,11 @@ class Chain:
         """Apply a verified block right after the tip."""
         self._keep_snapshot(prepared)
         applied = apply_block(self.state, prepared, now)
-        self._connected(self._add_entry(prepared, self._tip), applied)
+        entry = self._add_entry(prepared, self._tip)
+        self._connected(entry, applied)
+        if self._orphans.waits_for(entry.hash):
+            self._insert_orphans(entry, now)
+            self._choose(now)
 
     # Moving between branches, in memory
 

@@ -22,6 +22,10 @@ class OrphanPool:
     def __len__(self) -> int:
         return len(self._blocks)
 
+    def waits_for(self, parent: bytes) -> bool:
+        """Return whether a block waits for this parent."""
+        return parent in self._children
+
     def add(self, block_hash: bytes, parent: bytes, block: Block) -> None:
         """Keep a block until its parent comes."""
         self._blocks[block_hash] = (parent, block)

@@ -1,6 +1,7 @@
 """What a chain has done in memory and not yet in the store, and what it tells about it."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from msgspec import Struct
 
@@ -56,6 +57,11 @@ class NodeKeys(Mapping[int, bytes]):
 
     def __getitem__(self, index: int) -> bytes:
         return self._nodes[index].key
+
+    def get(self, index: int, default: Any = None) -> Any:
+        """Return a node's key, or the default; asked for every vote, and faster than what is inherited."""
+        node = self._nodes.get(index)
+        return default if node is None else node.key
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._nodes)

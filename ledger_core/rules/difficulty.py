@@ -71,7 +71,7 @@ def asert_target(anchor: int, drift: int, half_life: int, limit: int) -> int:
         return 1
     fraction = exponent - (shifts << RADIX_BITS)
     factor = RADIX + (
-        (195_766_423_245_049 * fraction + 971_821_376 * fraction**2 + 5127 * fraction**3 + 2**47) >> 48
+        (fraction * (195_766_423_245_049 + fraction * (971_821_376 + fraction * 5127)) + 2**47) >> 48
     )
     scaled = anchor * factor
     target = scaled << shifts if shifts > 0 else scaled >> -shifts

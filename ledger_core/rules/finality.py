@@ -74,12 +74,13 @@ def apply_bundle(ctx: Context, bundle: VoteBundle) -> None:
     for other, bits in ctx.state.tallies.items():
         if other[0] == bundle.target_height and other != key:
             others |= int.from_bytes(bits)
+    nodes, last_votes, put, time = ctx.state.nodes, ctx.state.last_votes, ctx.put, ctx.time
     votes, last = known, -1
     for index, _ in votes_in(bundle):
         if index <= last:
             raise RuleError("vote_unordered", "votes ascend by member index, once each", index=index)
         last = index
-        if index not in ctx.state.nodes:
+        if index not in nodes:
             raise RuleError("vote_not_node", "the voter is not a node of the community", index=index)
         bit = 1 << index
         if known & bit:
@@ -89,7 +90,7 @@ def apply_bundle(ctx: Context, bundle: VoteBundle) -> None:
                 "vote_conflicts", "that node voted for this target from another source", index=index
             )
         votes |= bit
-        ctx.put(ctx.state.last_votes, index, ctx.time)
+        put(last_votes, index, time)
     ctx.put(ctx.state.tallies, key, votes.to_bytes((votes.bit_length() + 7) // 8))
     _justify(ctx, bundle.source_height, bundle.target_height)
 

@@ -138,12 +138,13 @@ def add_vote_checks(
 ) -> None:
     """Add the signatures of a bundle's votes whose nodes are known."""
     before, after = vote_message_parts(bundle, prefix)
+    used, voters, checks = prepared.used_nodes, prepared.voters, prepared.checks
     for index, signature in votes_in(bundle):
         node = nodes.get(index)
         if node is not None:
-            prepared.used_nodes[index] = node
-            prepared.voters.append(index)
-            prepared.checks.append((node, before + node + after, signature))
+            used[index] = node
+            voters.append(index)
+            checks.append((node, before + node + after, signature))
 
 
 def failing_checks(checks: Sequence[SignatureCheck]) -> list[SignatureCheck]:

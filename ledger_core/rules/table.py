@@ -98,7 +98,9 @@ class Journal:
         """Set a row."""
         self.changes.append((table, key, table.get(key)))
         table[key] = row
-        table.row_changed(key)
+        table._digest = None  # noqa: SLF001 - the most frequent change of all: without a call
+        if table._buckets is not None:  # noqa: SLF001
+            table.row_changed(key)
 
     def drop[K, V](self, table: Table[K, V], key: K) -> V:
         """Remove a row that is there."""

@@ -82,6 +82,18 @@ def test_orphans_wait_for_their_parent(verifier: Verifier) -> None:
     assert chain.tip_hash == world.state.tip.hash
 
 
+def test_a_batch_brings_the_parent_that_others_wait_for(verifier: Verifier) -> None:
+    world = World()
+    for _ in range(6):
+        world.mine()
+    chain = Chain.open(MemoryStore(world.genesis), verifier)
+    assert chain.add_block(world.blocks[4], world.now).status == "orphan"
+    assert chain.add_blocks(world.blocks[:4], world.now) == 4
+    assert chain.height == 5
+    assert chain.add_blocks(world.blocks, world.now) == 1
+    assert chain.state.hash() == world.state.hash()
+
+
 def test_equal_work_keeps_what_was_seen_first(verifier: Verifier) -> None:
     world = World()
     other = twin(world)

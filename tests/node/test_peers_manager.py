@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -183,6 +184,22 @@ class TestGossip:
                 await eventually(lambda node=node: node.manager.book.locations(two.key))  # type: ignore[misc]
         async with running(tmp_path, 3, outbound_target=0) as three:
             assert three.manager.book.locations(two.key) == (parse_location("192.168.1.7:99"),)
+
+    async def test_a_node_announces_itself_anew_from_time_to_time(self, tmp_path: Path) -> None:
+        """So that others know that it is still there."""
+        place = "192.168.1.7:99"
+        async with (
+            running(tmp_path, 1, advertise=(place,), gossip_every_s=0.05, announce_every_s=1.0) as one,
+            running(tmp_path, 2, bootstrap=(one.place,), outbound_target=0) as two,
+        ):
+            await linked(one, two)
+
+            def sequence() -> int:
+                return max((each.sequence for each in two.manager.book.sample(9, Random(1))), default=0)
+
+            await eventually(sequence)
+            first = sequence()
+            await eventually(lambda: sequence() > first)
 
     async def test_samples_are_told_now_and_then(self, tmp_path: Path) -> None:
         """What is learned later reaches those that were linked before; strangers' addresses do not."""

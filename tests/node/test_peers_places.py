@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from aiohttp import web
+from aiohttp import ClientSession, web
 
 from ledger_core.node.peers import PeerError, PeerManager, PeerSettings
 from tests.node.peer_world import (
@@ -63,6 +63,27 @@ class TestPlaces:
             assert "own_node" in dial.last_error
             assert dial.retry_in_s > 40
             assert one.owner.joined_keys == []
+
+    async def test_a_mistake_in_one_dial_leaves_the_others_be(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Such as an error from below that nobody thought of."""
+        connect = ClientSession.ws_connect
+
+        def fail_for_one(self: ClientSession, url: str, **more: Any) -> Any:
+            if url.endswith("/odd"):
+                raise ZeroDivisionError("who would have thought")
+            return connect(self, url, **more)
+
+        monkeypatch.setattr(ClientSession, "ws_connect", fail_for_one)
+        async with (
+            running(tmp_path, 1) as one,
+            running(tmp_path, 2, bootstrap=(f"ws://{one.place}/odd", one.place)) as two,
+        ):
+            await eventually(two.manager.dials)
+            assert "internal_error" in two.manager.dials()[0].last_error
+            assert "who would have thought" in caplog.text
+            await linked(one, two)
 
     async def test_a_taken_port_is_told_with_the_setting(self, tmp_path: Path) -> None:
         async with running(tmp_path, 1) as one:

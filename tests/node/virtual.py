@@ -124,6 +124,7 @@ class Net:
         self.heard: dict[bytes, list[Message]] = {}
         """What scripted peers were sent, by their id."""
         self.mute: Mute = nobody_muted
+        self.twist: Callable[[bytes, Message], Message] = lambda _source, message: message
 
     def __getitem__(self, name: str) -> Node:
         return self.nodes[name]
@@ -182,6 +183,7 @@ class Net:
             source, target, message = self.queue.popleft()
             if frozenset((source, target)) not in self.links or self.mute(source, target, message):
                 continue
+            message = self.twist(source, message)
             node = self.by_id(target)
             if node is None:
                 self.heard.setdefault(target, []).append(message)

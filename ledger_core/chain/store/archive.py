@@ -148,14 +148,6 @@ class Archive:
             raise damaged(self._database, f"the segment of block {height} is missing")
         return segment
 
-    def segments_from(self, connection: sqlite3.Connection, height: int) -> Iterator[Segment]:
-        """Yield the segments from the one that holds a final block up to the last."""
-        last = connection.execute("SELECT final_height FROM chain").fetchone()[0]
-        while height <= last:
-            segment = self.segment_at(connection, height)
-            yield segment
-            height = segment.first + len(segment.blocks)
-
     def _read(self, connection: sqlite3.Connection, first: int) -> Segment:
         parent_hash, data = connection.execute(
             "SELECT parent, data FROM segments WHERE first = ?", (first,)

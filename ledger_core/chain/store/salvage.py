@@ -109,23 +109,27 @@ class Salvage:
         genesis = self.genesis
         if genesis is None:
             return
-        span = min(genesis.parameters.checkpoint_interval, MAX_SEGMENT_BLOCKS)
+        interval = genesis.parameters.checkpoint_interval
+        span = min(interval, MAX_SEGMENT_BLOCKS)
         for height, parent, data in self._rows("segments", "first", "parent, data", max(first - span + 1, 0)):
             if type(parent) is not bytes or type(data) is not bytes:
                 continue
-            context = Context(self._book, (parent, *self._parents_below(height)))
+            context = Context(self._book, (parent, *self._parents_below(height, interval)))
             place = Place(genesis, genesis.chain_id, height - 1, parent, context)
             with contextlib.suppress(ColumnsError):
                 yield height, decode_segment(data, place)
 
-    def _parents_below(self, height: int) -> list[bytes]:
+    def _parents_below(self, height: int, interval: int) -> list[bytes]:
+        """Return the parents of the segments below, nearest first; nothing stands in for one that is lost."""
+        rows: dict[int, bytes] = {}
         with contextlib.suppress(*_UNREADABLE):
-            rows = self._connection.execute(
-                "SELECT parent FROM segments WHERE first < ? ORDER BY first DESC LIMIT ?",
-                (height, KNOWN_HASHES - 1),
-            )
-            return [blob(row[0]) for row in rows]
-        return []
+            statement = "SELECT first, parent FROM segments WHERE first < ? ORDER BY first DESC LIMIT ?"
+            for first, parent in self._connection.execute(statement, (height, KNOWN_HASHES - 1)):
+                rows[first] = blob(parent)
+        if any((height - first) % interval for first in rows):
+            return list(rows.values())
+        regular = range(height - interval, 0, -interval)[: KNOWN_HASHES - 1]
+        return [rows.get(first, b"") for first in regular]
 
     def recent(self) -> Iterator[Block]:
         """Yield the readable blocks above the archive, in the order of their arrival."""

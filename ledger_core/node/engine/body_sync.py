@@ -318,14 +318,15 @@ class BodySync:
 
     def _ask(self, now: float) -> bool:
         """Ask for what is missing; returns False where nobody can give the next block."""
-        if self._bytes > self._hub.settings.bodies_ahead_bytes:
-            return True
         peers = list(self._hub.peers.values())
         self._hub.random.shuffle(peers)
         first = self._path[0]
         coming = first.hash in self._in_flight or first.hash in self._bodies
         for peer in peers:
             reach = self._reach(peer)
+            if self._bytes > self._hub.settings.bodies_ahead_bytes:
+                # Too much waits for the next block already: nothing else is asked for.
+                reach = min(reach, 1)
             coming = coming or (reach > 0 and self._can_give(peer, first, now))
             while len(self._requests.get(peer.id, ())) < self._hub.settings.requests_per_peer:
                 batch = self._batch(peer, reach, now)

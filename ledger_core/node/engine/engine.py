@@ -396,14 +396,12 @@ class Engine:
         """Tell the peers of new blocks, once this node is near the tip itself."""
         if not self.synced:
             return
-        state = self.chain.state
         for block_hash in hashes[-ANNOUNCED_AT_ONCE:]:
-            block = self._intake.block(block_hash)
-            if block is None:
+            block, entry = self._intake.block(block_hash), self.chain.index.get(block_hash)
+            if block is None or entry is None:
                 continue
-            message = NewBlock(
-                SealedHeader(block.header, block.signature), state.tip.justified, state.tip.final
-            )
+            sealed = SealedHeader(block.header, block.signature)
+            message = NewBlock(sealed, entry.justified or 0, self.chain.final_height)
             for peer in self._hub.peers.values():
                 if block_hash not in peer.known_blocks:
                     peer.known_blocks.add(block_hash)

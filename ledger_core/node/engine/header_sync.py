@@ -32,8 +32,8 @@ class HeaderSync:
         self._hub = hub
         self._tree = tree
         self._changed = changed
-        self._asked: dict[bytes, tuple[float, int]] = {}
-        """Per peer: until when an answer is waited for, and the height it claimed."""
+        self._asked: dict[bytes, tuple[float, int, int]] = {}
+        """Per peer: until when an answer is waited for, the height it claimed, how many were asked for."""
         self._paused: set[bytes] = set()
         """Peers with more headers than the tree took."""
         self.shown: dict[bytes, bytes] = {}
@@ -48,7 +48,7 @@ class HeaderSync:
 
     def next_time(self) -> float | None:
         """Return when something is due."""
-        return min((until for until, _ in self._asked.values()), default=None)
+        return min((until for until, _, _ in self._asked.values()), default=None)
 
     def next_deferred(self, limit_s: int) -> float | None:
         """Return when the first block from the future may be right."""
@@ -87,6 +87,7 @@ class HeaderSync:
             self._hub.blame(peer.id, UNASKED_POINTS, "headers that nobody asked for", now)
             return
         previous: bytes | None = None
+        full = False
         for sealed in message.headers:
             header = decode_header(sealed.header)
             if previous is not None and header.previous != previous:
@@ -97,11 +98,13 @@ class HeaderSync:
                 self._below_final(peer, now)
                 return
             if code is not None:
+                full = code == "no_room"
                 break
             previous = header_hash(sealed.header)
         if peer.id not in self._hub.peers:
             return
-        self._go_on(peer, len(message.headers), asked[1], now)
+        more = full or len(message.headers) >= asked[2]
+        self._go_on(peer, asked[1], now, more=more)
         self._changed(now)
 
     def tip_changed(self, now: float) -> None:
@@ -115,7 +118,7 @@ class HeaderSync:
 
     def tick(self, now: float, limit_s: int) -> None:
         """Give up on late answers, and try blocks again that came from the future."""
-        for peer_id, (until, _) in list(self._asked.items()):
+        for peer_id, (until, _, _) in list(self._asked.items()):
             if until <= now:
                 del self._asked[peer_id]
                 self._hub.blame(peer_id, SILENT_POINTS, "requests for headers without an answer", now)
@@ -125,8 +128,7 @@ class HeaderSync:
             if self._add(peer_id, sealed, now) is None:
                 self._changed(now)
 
-    def _go_on(self, peer: Peer, count: int, claimed: int, now: float) -> None:
-        more = count == MAX_HEADERS
+    def _go_on(self, peer: Peer, claimed: int, now: float, *, more: bool) -> None:
         best = self._tree.get(self.shown.get(peer.id, b""))
         height = self._hub.chain.height if best is None else best.height
         if more and self._tree.full:
@@ -144,8 +146,9 @@ class HeaderSync:
         best = self._tree.get(self.shown.get(peer.id, b""))
         if best is not None:
             locator.insert(0, BlockRef(best.height, best.hash))
-        self._asked[peer.id] = (now + self._hub.settings.request_s, peer.tip.height)
-        self._hub.send(peer.id, GetHeaders((*locator[: MAX_LOCATOR - 1], locator[-1]), MAX_HEADERS))
+        limit = max(min(self._hub.settings.header_window - len(self._tree), MAX_HEADERS), 1)
+        self._asked[peer.id] = (now + self._hub.settings.request_s, peer.tip.height, limit)
+        self._hub.send(peer.id, GetHeaders((*locator[: MAX_LOCATOR - 1], locator[-1]), limit))
 
     def _chain_locator(self) -> list[BlockRef]:
         """Return blocks of the active branch, ever further apart, down to the genesis."""

@@ -1,6 +1,6 @@
 """Headers whose blocks are not in the chain yet: checked, weighed, bounded."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from ledger_core.errors import RuleError
 from ledger_core.node.engine.bounded import RecentSet
@@ -54,9 +54,6 @@ class HeaderTree:
 
     def __len__(self) -> int:
         return len(self._nodes)
-
-    def __iter__(self) -> Iterator[HeaderNode]:
-        return iter(self._nodes.values())
 
     @property
     def full(self) -> bool:

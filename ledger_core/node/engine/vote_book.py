@@ -168,15 +168,21 @@ class VoteBook:
             link.justified = state.checkpoints[link.target.height].justified
 
     def pending(self, state: State) -> list[VoteBundle]:
-        """Return the votes that a block of the active branch can still use, lowest target first."""
+        """Return the votes that a block of the active branch can still use, lowest target first.
+
+        Whoever voted for one target from two sources counts once, where most others voted: a block with both
+        would not be valid.
+        """
+        used: dict[int, int] = {}
+        for (target, _), bits in state.tallies.items():
+            used[target] = used.get(target, 0) | int.from_bytes(bits)
         bundles = []
-        for link in sorted(self.active(), key=lambda link: (link.target.height, link.source.height)):
-            tallied = int.from_bytes(state.tallies.get((link.target.height, link.source.height), b""))
-            left = link.bits & ~tallied
-            if left:
-                bundle = link.bundle(state, left)
-                if bundle.votes:
-                    bundles.append(bundle)
+        for link in sorted(self.active(), key=lambda link: (link.target.height, -link.bits.bit_count())):
+            left = link.bits & ~used.get(link.target.height, 0)
+            used[link.target.height] = used.get(link.target.height, 0) | left
+            bundle = link.bundle(state, left)
+            if bundle.votes:
+                bundles.append(bundle)
         return bundles
 
     def _activate(self, link: LinkVotes, state: State) -> None:

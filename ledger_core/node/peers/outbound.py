@@ -68,6 +68,10 @@ class Outbound:
             self._failed(target, PeerError("timeout", f"the handshake was not done within {limit_s:g} s"))
         except PeerError as error:
             self._failed(target, error)
+        except Exception:
+            # Whatever it is, the other targets are dialled on.
+            _LOGGER.exception("a dial fails by this node's own mistake")
+            self._failed(target, PeerError("internal_error", "this node made a mistake"))
         finally:
             self._dialling.discard(target)
             target.is_dialled = False
