@@ -93,7 +93,9 @@ async def test_events_are_in_the_log_when_the_work_is_done_and_are_delivered(tmp
         record_id = await submit(api)
         last = api.log.page(None, 500)[-1]
         assert (last.event, last.data["record"]) == ("record_pooled", record_id.hex())
-        assert any(isinstance(event, RecordPooled) for event in heard)
+        async with asyncio.timeout(10):
+            while not any(isinstance(event, RecordPooled) for event in heard):
+                await asyncio.sleep(0.01)
 
 
 async def test_what_happened_before_a_failure_comes_out_as_well(tmp_path: Path) -> None:
