@@ -57,7 +57,7 @@ def apply_acceptance(ctx: Context, record: Record) -> None:
         bind(ctx, record.id, row, offer, POSTED)
     else:
         _check_sides(ctx, row, offer)
-        _check_waiting_time(ctx, body)
+        _check_waiting_time(ctx, body.valid_until)
         wait(ctx, record.id, row, offer)
         add_deadline(ctx, min(body.valid_until, body.start) + 1, WAITING, record.id)
 
@@ -113,12 +113,12 @@ def check_quantity(offer: OfferRow, quantity: int) -> None:
         )
 
 
-def _check_waiting_time(ctx: Context, body: Acceptance) -> None:
-    if body.valid_until < ctx.time:
+def _check_waiting_time(ctx: Context, valid_until: int) -> None:
+    if valid_until < ctx.time:
         raise RuleError(
             "acceptance_expired",
-            f"the changed terms were valid until {body.valid_until}, the block's time is {ctx.time}",
-            valid_until=body.valid_until,
+            f"the changed terms were valid until {valid_until}, the block's time is {ctx.time}",
+            valid_until=valid_until,
             time=ctx.time,
         )
 
@@ -267,13 +267,7 @@ def apply_confirmation(ctx: Context, record: Record) -> None:
     body = body_of(record, Confirmation)
     row, offer = _require_waiting(ctx, body.acceptance, body.author)
     require_open_offer(ctx, row.offer)
-    if ctx.time > row.valid_until:
-        raise RuleError(
-            "acceptance_expired",
-            f"the changed terms were valid until {row.valid_until}, the block's time is {ctx.time}",
-            valid_until=row.valid_until,
-            time=ctx.time,
-        )
+    _check_waiting_time(ctx, row.valid_until)
     require_window(ctx, row.start, row.end)
     ctx.drop(ctx.state.waiting, body.acceptance)
     remove_from_index(ctx.journal, ctx.state.waiting_on, row.offer, body.acceptance)
