@@ -72,7 +72,7 @@ class HomeEvent:
 
 
 def _signal(entry_id: str) -> SignalType[HomeEvent]:
-    return SignalType(f"energy_ledger_event_{entry_id}")
+    return SignalType(f"energy_ledger_home_event_{entry_id}")
 
 
 @callback
