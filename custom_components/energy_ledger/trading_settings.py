@@ -8,10 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from msgspec import Struct
-
 from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
 from homeassistant.helpers.storage import Store
+from msgspec import Struct
 
 from .const import DOMAIN
 
