@@ -25,10 +25,16 @@ SOURCES = [
     *sorted((ROOT / "ledger_core" / "rules").glob("*.py")),
     ROOT / "ledger_core" / "community.py",
 ]
-ERRORS = {"RuleError", "RecordError", "ChainError"}
+ERRORS = {"RuleError", "RecordError", "ChainError", "InvitationError"}
 MODULES = (refusals_blocks, refusals_market, refusals_members)
 
 ELSEWHERE = {
+    "invitation_text_character": "test_invitations.py",
+    "invitation_text_checksum": "test_invitations.py",
+    "invitation_text_length": "test_invitations.py",
+    "invitation_text_malformed": "test_invitations.py",
+    "invitation_text_prefix": "test_invitations.py",
+    "invitation_text_version": "test_invitations.py",
     "genesis_invalid": "test_records_genesis.py",
     "genesis_malformed": "test_records_genesis.py",
     "genesis_not_canonical": "test_records_genesis.py",
