@@ -1,0 +1,1 @@
+"""The node that this integration runs as a child process."""

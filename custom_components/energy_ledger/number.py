@@ -1,0 +1,16 @@
+"""Numbers of home, node, devices and trading."""
+
+from homeassistant.core import HomeAssistant
+from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
+
+from .data import EnergyLedgerEntry
+from .platforms import add_entities
+
+PARALLEL_UPDATES = 0
+
+
+async def async_setup_entry(
+    _hass: HomeAssistant, entry: EnergyLedgerEntry, async_add_entities: AddConfigEntryEntitiesCallback
+) -> None:
+    """Add the entities of an entry."""
+    add_entities(entry, async_add_entities, of_home=(), of_subentries=())
