@@ -85,7 +85,8 @@ class TradeData(TypedDict):
     partner: str
     """The other side's address; for trades of others: the buyer's."""
     asset: str
-    carrier: str
+    carrier: str | None
+    """None: not known any more."""
     basis: str
     unit: str
     quantity: float
@@ -96,7 +97,7 @@ class TradeData(TypedDict):
     agreed_end: str
     """Later than `end`, where the trade was shortened."""
     price: float
-    shortfall_price: float
+    shortfall_price: float | None
     total: float
     delivered_kwh: float
     paid: float

@@ -79,9 +79,8 @@ def _signal(entry_id: str) -> SignalType[HomeEvent]:
 def async_tell(hass: HomeAssistant, entry_id: str, event: HomeEvent) -> None:
     """Tell everybody who listens to a config entry; call it in the event loop."""
     async_dispatcher_send(hass, _signal(entry_id), event)
-    hass.bus.async_fire(
-        BUS_EVENT, {"entry_id": entry_id, "type": event.kind.value, "time": event.time, **event.data}
-    )
+    told = {name: value for name, value in event.data.items() if name != "raw"}
+    hass.bus.async_fire(BUS_EVENT, {"entry_id": entry_id, "type": event.kind.value, **told})
 
 
 @callback
