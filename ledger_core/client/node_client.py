@@ -48,6 +48,10 @@ class NodeClient:
         """Return how the node and its community are."""
         return await self._get("/v1/status", model.StatusView)
 
+    async def community(self) -> model.CommunityView:
+        """Return what the community was founded with, and where the node is reached by others."""
+        return await self._get("/v1/community", model.CommunityView)
+
     async def peers(self) -> list[model.PeerView]:
         """Return links to other homes' nodes."""
         return (await self._get("/v1/peers", model.Peers)).items

@@ -50,10 +50,12 @@ class EngineBackend:
         events: EventLog,
         node_key: bytes | None,
         peers: Callable[[], list[PeerView]],
+        addresses: Callable[[], list[str]] = list,
     ) -> None:
         self._thread = thread
         self._store = store
         self._peers = peers
+        self._addresses = addresses
         self.events = events
         self.node_key = node_key
 
@@ -68,3 +70,7 @@ class EngineBackend:
     def peers(self) -> list[PeerView]:
         """Return the links that are up."""
         return self._peers()
+
+    def addresses(self) -> list[str]:
+        """Return where other homes' nodes reach this one."""
+        return self._addresses()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from ledger_core.community import encode_genesis
 from ledger_core.keys import SoftwareSigner
@@ -183,3 +184,6 @@ def test_an_invitation_that_names_another_one_time_key_is_refused() -> None:
     stranger = invite(world.chain_id, world["anna"].key, signer("x").public_key, HOUSEHOLD, EXPIRES)
     with pytest.raises(InvitationError):
         encode_link(make_link(world, invitation=stranger))
+    right = make_link(world).invitation
+    with pytest.raises(InvitationError, match="one-time key"):
+        encode_link(make_link(world, invitation=replace(right, key=stranger.key)))

@@ -87,7 +87,7 @@ async def api_world(
         other = party(next(reversed(world.homes.values())).node.public_key)
         return [PeerView(node=other, direction="inbound", address="10.0.0.7:7946", up_s=1.5, height=None)]
 
-    backend = EngineBackend(thread, store, log, node.public_key, peers)
+    backend = EngineBackend(thread, store, log, node.public_key, peers, lambda: ["anna.example:7946"])
     server = ApiServer(backend, TOKEN, "127.0.0.1", port, limits)
     await server.start()
     try:

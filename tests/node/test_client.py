@@ -22,6 +22,7 @@ from ledger_core.client import (
     UnauthorizedError,
     UnreachableError,
 )
+from ledger_core.community import decode_genesis
 from ledger_core.keys import address
 from ledger_core.node.api import openapi, queries, views
 from ledger_core.node.api.event_log import Entry
@@ -53,6 +54,10 @@ async def test_every_question_has_its_answer(api: ApiWorld, client: NodeClient) 
     state, anna = api.world.state, address(api.world["anna"].id)
     status = await client.status()
     assert (status.community, status.tip) == (state.genesis.name, views.as_of(state))
+    community = await client.community()
+    assert decode_genesis(bytes.fromhex(community.genesis)) == state.genesis
+    assert (community.chain_id, community.addresses) == (status.chain_id, ["anna.example:7946"])
+    assert community.parameters["slot_s"] == state.parameters.slot_s
     assert (await client.peers())[0].address == "10.0.0.7:7946"
     assert await client.members() == views.members(state, queries.MembersQuery())
     assert (await client.member(anna)).member.address == anna

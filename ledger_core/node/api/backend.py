@@ -67,3 +67,7 @@ class Backend(Protocol):
     def peers(self) -> list[PeerView]:
         """Return the links that are up."""
         ...
+
+    def addresses(self) -> list[str]:
+        """Return where other homes' nodes reach this one, as it tells its peers."""
+        ...

@@ -79,6 +79,12 @@ async def status(backend: Backend, _call: Call) -> model.StatusView:
     return await backend.ask(answer)
 
 
+async def community(backend: Backend, _call: Call) -> model.CommunityView:
+    """Return what the community was founded with."""
+    addresses = backend.addresses()
+    return await backend.ask(lambda ledger: views.community(ledger.state, addresses))
+
+
 async def peers(backend: Backend, _call: Call) -> model.Peers:
     """Return the links that are up."""
     return model.Peers(items=backend.peers())

@@ -59,6 +59,21 @@ class PeerView(View, frozen=True):
     height: Annotated[int | None, Meta(description="The peer's height; null before it told.")]
 
 
+class CommunityView(View, frozen=True):
+    """What the community was founded with, and where this node can be reached."""
+
+    chain_id: Hex32
+    name: str
+    currency: str
+    genesis: Annotated[
+        HexBytes, Meta(description="The genesis in canonical bytes; the chain id is its hash.")
+    ]
+    parameters: Annotated[dict[str, Any], Meta(description="What the founder chose, by name.")]
+    addresses: Annotated[
+        list[str], Meta(description="Where other homes' nodes reach this one, as it tells its peers.")
+    ]
+
+
 class StatusView(View, frozen=True):
     """How the node and its community are."""
 

@@ -33,6 +33,13 @@ ROUTES: tuple[Route, ...] = (
         answer=model.StatusView,
     ),
     Route(
+        path="/v1/community",
+        operation="community",
+        summary="What the community was founded with: its name, parameters and genesis",
+        handler=handlers.community,
+        answer=model.CommunityView,
+    ),
+    Route(
         path="/v1/peers",
         operation="peers",
         summary="Links to other homes' nodes",

@@ -5,7 +5,7 @@ from operator import itemgetter
 
 from msgspec import Struct
 
-from ledger_core.community import MoneyMode
+from ledger_core.community import MoneyMode, encode_genesis, parameters_as_dict
 from ledger_core.errors import LedgerError
 from ledger_core.keys import address, parse_address
 from ledger_core.node.api import model, queries
@@ -51,6 +51,18 @@ def as_of(state: State) -> model.AsOf:
 def roles(value: int) -> list[str]:
     """Return the names of the roles that a number adds up."""
     return [role.name.lower() for role in Role if value & role and role.name]
+
+
+def community(state: State, addresses: list[str]) -> model.CommunityView:
+    """Return what the community was founded with."""
+    return model.CommunityView(
+        chain_id=state.chain_id.hex(),
+        name=state.genesis.name,
+        currency=state.genesis.currency,
+        genesis=encode_genesis(state.genesis).hex(),
+        parameters=parameters_as_dict(state.parameters),
+        addresses=addresses,
+    )
 
 
 def members(state: State, query: queries.MembersQuery) -> model.Members:
