@@ -163,7 +163,7 @@ def withdrawal(stamp: Stamp, target: bytes) -> Withdrawal:
 
 
 def acceptance(
-    stamp: Stamp, view: OfferView, quantity: int | None = None, asset: bytes | None = None
+    stamp: Stamp, view: OfferView, quantity: int | None = None, asset: IdText | None = None
 ) -> Acceptance:
     """Return the yes to an offer on its own terms: to all that is open, or to a part.
 
@@ -180,7 +180,7 @@ def acceptance(
 
 
 def bid(
-    stamp: Stamp, view: OfferView, price: int, quantity: int | None = None, asset: bytes | None = None
+    stamp: Stamp, view: OfferView, price: int, quantity: int | None = None, asset: IdText | None = None
 ) -> Acceptance:
     """Return a bid in an auction, for all that is open or a part.
 
@@ -205,7 +205,7 @@ def counter(
     start: int | None = None,
     end: int | None = None,
     valid_until: int | None = None,
-    asset: bytes | None = None,
+    asset: IdText | None = None,
 ) -> Acceptance:
     """Return an acceptance with a changed price or window, which waits for the offerer's confirmation.
 
@@ -237,14 +237,14 @@ def counter(
 
 
 def _answer(
-    stamp: Stamp, view: OfferView, quantity: int | None, asset: bytes | None, price: int
+    stamp: Stamp, view: OfferView, quantity: int | None, asset: IdText | None, price: int
 ) -> Acceptance:
     return Acceptance(
         stamp.author,
         stamp.created,
         stamp.nonce,
         bytes.fromhex(view.offer),
-        asset,
+        None if asset is None else asset_id_of(asset),
         view.open if quantity is None else quantity,
         view.start,
         view.end,
@@ -324,8 +324,8 @@ def changed_member(
     view: MemberView,
     *,
     roles: int | None = None,
-    node: bytes | None = None,
-    name: bytes | None = None,
+    node: KeyText | None = None,
+    name: str | None = None,
     location: Location | None = None,
 ) -> Member:
     """Return a change of a member; what is not given stays as it is. Without roles it is revoked."""
@@ -336,8 +336,8 @@ def changed_member(
         stamp,
         bytes.fromhex(view.member.key),
         roles_value(view.roles) if roles is None else roles,
-        old_node if node is None else node,
-        bytes.fromhex(view.name_hash) if name is None else name,
+        old_node if node is None else key_of(node),
+        bytes.fromhex(view.name_hash) if name is None else name_hash(name),
         location=known if location is None else location,
     )
 
