@@ -62,8 +62,9 @@ logger:
   default: warning
   logs:
     custom_components.energy_ledger: {log_level}
-    # Base platforms that want packages which this run does without.
-    homeassistant.setup: critical
+    # Cameras and voice are not what is shown here.
+    haffmpeg: critical
+    homeassistant.components.camera: critical
 """
 
 
