@@ -13,10 +13,12 @@ from .devices.readings import Readings
 from .key_store import HomeKey
 
 if TYPE_CHECKING:
+    from .books import Books
     from ledger_core.client.home import Home
 
     from .ledger import LedgerCoordinator
     from .node.supervisor import NodeSupervisor
+    from .trading_settings import TradingSettings
 
 type EnergyLedgerEntry = ConfigEntry[EnergyLedgerData]
 
@@ -75,5 +77,9 @@ class EnergyLedgerData:
     devices: dict[str, DeviceRuntime] = field(default_factory=dict)
     """By subentry id."""
     trading: Trading | None = None
+    settings: TradingSettings | None = None
+    """What the user lets trading do by itself."""
+    books: Books | None = None
+    """What this home sold, bought, earned and spent, by the hour."""
     home_device_id: str = ""
     """In the device registry: the home; devices of it and its node name it as `via_device_id`."""

@@ -1,0 +1,26 @@
+"""What follows the ledger for a home while its entry is loaded."""
+
+from homeassistant.core import HomeAssistant
+
+from .announcer import Announcer
+from .books import async_open_books, async_remove_books
+from .data import EnergyLedgerEntry
+from .issues import IssueWatch
+from .statistics import async_start_statistics
+from .trading_settings import async_load_settings, async_remove_settings
+
+
+async def async_start_observers(hass: HomeAssistant, entry: EnergyLedgerEntry) -> None:
+    """Begin to follow: before the platforms are set up, and before the coordinator delivers events."""
+    data = entry.runtime_data
+    data.settings = await async_load_settings(hass, entry.entry_id)
+    data.books = await async_open_books(hass, entry)
+    await async_start_statistics(hass, entry, data.books)
+    entry.async_on_unload(Announcer(hass, entry).start())
+    entry.async_on_unload(IssueWatch(hass, entry).start())
+
+
+async def async_remove_observed(hass: HomeAssistant, entry_id: str) -> None:
+    """Forget what was kept of a removed entry."""
+    await async_remove_settings(hass, entry_id)
+    await async_remove_books(hass, entry_id)

@@ -1,0 +1,133 @@
+"""Fix flows of the repair issues: what to do stands in the form; it ends when the cause is gone."""
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from homeassistant.components.repairs import ConfirmRepairFlow, RepairsFlow, RepairsFlowResult
+from homeassistant.config_entries import ConfigEntryState
+from homeassistant.core import HomeAssistant
+
+from .const import DOMAIN, ISSUE_NODE_CANNOT_START, ISSUE_NODE_VERSION_MISMATCH
+from .data import EnergyLedgerEntry
+from .issues import (
+    CLOCK,
+    DEVICE_LOST,
+    DISK_FULL,
+    DISK_NEEDED_BYTES,
+    NOT_APPROVED,
+    OUT_OF_SYNC,
+    clock_wrong,
+    free_bytes,
+    not_approved,
+)
+
+type Check = Callable[[HomeAssistant, EnergyLedgerEntry, str | None], Awaitable[bool]]
+
+
+async def _clock_is_right(_hass: HomeAssistant, entry: EnergyLedgerEntry, _device: str | None) -> bool:
+    ledger = entry.runtime_data.ledger
+    await ledger.async_refresh()
+    return ledger.last_update_success and not clock_wrong(ledger.data)
+
+
+async def _is_approved(_hass: HomeAssistant, entry: EnergyLedgerEntry, _device: str | None) -> bool:
+    data = entry.runtime_data
+    await data.ledger.async_refresh()
+    return data.ledger.last_update_success and not not_approved(
+        data.ledger.data, data.key.signer.public_key.hex()
+    )
+
+
+async def _disk_has_room(hass: HomeAssistant, _entry: EnergyLedgerEntry, _device: str | None) -> bool:
+    return await hass.async_add_executor_job(free_bytes, hass) >= DISK_NEEDED_BYTES
+
+
+async def _device_is_back(_hass: HomeAssistant, entry: EnergyLedgerEntry, device: str | None) -> bool:
+    runtime = entry.runtime_data.devices.get(device or "")
+    if runtime is None:
+        return True
+    await runtime.coordinator.async_refresh()
+    return runtime.coordinator.last_update_success
+
+
+CHECKS: Final[dict[str, Check]] = {
+    CLOCK: _clock_is_right,
+    NOT_APPROVED: _is_approved,
+    DISK_FULL: _disk_has_room,
+    DEVICE_LOST: _device_is_back,
+}
+"""Issues that the user cures elsewhere: the flow ends once the check says so."""
+
+RELOADS: Final = (OUT_OF_SYNC, ISSUE_NODE_CANNOT_START, ISSUE_NODE_VERSION_MISMATCH)
+"""Issues that setting the entry up anew, and with it the node, may cure."""
+
+
+class CheckedFlow(RepairsFlow):
+    """Looks whether the cause is gone when the user says that it is."""
+
+    def __init__(
+        self, entry: EnergyLedgerEntry, check: Check, device: str | None, placeholders: dict[str, str]
+    ) -> None:
+        """Prepare to fix an issue of an entry."""
+        self._entry = entry
+        self._check = check
+        self._device = device
+        self._placeholders = placeholders
+
+    async def async_step_init(self, user_input: dict[str, str] | None = None) -> RepairsFlowResult:
+        """Begin."""
+        return await self.async_step_confirm(user_input)
+
+    async def async_step_confirm(self, user_input: dict[str, str] | None = None) -> RepairsFlowResult:
+        """Say what to do; look again when it is said to be done."""
+        errors: dict[str, str] = {}
+        if user_input is not None:
+            if self._entry.state is not ConfigEntryState.LOADED:
+                return self.async_abort(reason="entry_not_loaded")
+            if await self._check(self.hass, self._entry, self._device):
+                return self.async_create_entry(data={})
+            errors["base"] = "not_resolved"
+        return self.async_show_form(
+            step_id="confirm",
+            errors=errors,
+            description_placeholders=self._placeholders,
+        )
+
+
+class ReloadFlow(RepairsFlow):
+    """Sets the entry up anew."""
+
+    def __init__(self, entry: EnergyLedgerEntry, placeholders: dict[str, str]) -> None:
+        """Prepare to reload an entry."""
+        self._entry = entry
+        self._placeholders = placeholders
+
+    async def async_step_init(self, user_input: dict[str, str] | None = None) -> RepairsFlowResult:
+        """Begin."""
+        return await self.async_step_confirm(user_input)
+
+    async def async_step_confirm(self, user_input: dict[str, str] | None = None) -> RepairsFlowResult:
+        """Say what will be done, then do it."""
+        if user_input is not None:
+            self.hass.config_entries.async_schedule_reload(self._entry.entry_id)
+            return self.async_create_entry(data={})
+        return self.async_show_form(step_id="confirm", description_placeholders=self._placeholders)
+
+
+async def async_create_fix_flow(
+    hass: HomeAssistant, issue_id: str, data: dict[str, str | int | float | None] | None
+) -> RepairsFlow:
+    """Return the flow that fixes an issue."""
+    given = data or {}
+    entry: EnergyLedgerEntry | None = hass.config_entries.async_get_entry(str(given.get("entry_id")))
+    if entry is None or entry.domain != DOMAIN:
+        return ConfirmRepairFlow()
+    issue = str(given.get("issue") or issue_id.removesuffix(f"_{entry.entry_id}"))
+    subentry_id = given.get("subentry_id")
+    subentry = entry.subentries.get(str(subentry_id))
+    placeholders = {"community": entry.title, "device": "" if subentry is None else subentry.title}
+    if issue in CHECKS:
+        return CheckedFlow(entry, CHECKS[issue], None if subentry is None else str(subentry_id), placeholders)
+    if issue in RELOADS:
+        return ReloadFlow(entry, placeholders)
+    return ConfirmRepairFlow()
