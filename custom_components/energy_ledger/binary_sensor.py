@@ -4,6 +4,7 @@ from homeassistant.core import HomeAssistant
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
 from .data import EnergyLedgerEntry
+from .home_entities import binary_sensors as home
 from .platforms import add_entities
 
 PARALLEL_UPDATES = 0
@@ -13,4 +14,4 @@ async def async_setup_entry(
     _hass: HomeAssistant, entry: EnergyLedgerEntry, async_add_entities: AddConfigEntryEntitiesCallback
 ) -> None:
     """Add the entities of an entry."""
-    add_entities(entry, async_add_entities, of_home=(), of_subentries=())
+    add_entities(entry, async_add_entities, of_home=(home.entities,), of_subentries=())
