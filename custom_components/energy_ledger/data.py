@@ -13,9 +13,10 @@ from .devices.readings import Readings
 from .key_store import HomeKey
 
 if TYPE_CHECKING:
-    from .books import Books
     from ledger_core.client.home import Home
 
+    from .books import Books
+    from .device_runtime.manager import DeviceManager
     from .ledger import LedgerCoordinator
     from .node.supervisor import NodeSupervisor
     from .trading_settings import TradingSettings
@@ -76,6 +77,8 @@ class EnergyLedgerData:
     ledger: LedgerCoordinator
     devices: dict[str, DeviceRuntime] = field(default_factory=dict)
     """By subentry id."""
+    device_manager: DeviceManager | None = None
+    """Opens, registers and closes the devices."""
     trading: Trading | None = None
     settings: TradingSettings | None = None
     """What the user lets trading do by itself."""

@@ -4,6 +4,7 @@ from homeassistant.core import HomeAssistant
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
 from .data import EnergyLedgerEntry
+from .device_entities import sensors as devices
 from .home_entities import sensors as home
 from .platforms import add_entities
 
@@ -15,3 +16,4 @@ async def async_setup_entry(
 ) -> None:
     """Add the entities of an entry."""
     add_entities(entry, async_add_entities, of_home=(home.entities,), of_subentries=())
+    devices.add_sensors(entry, async_add_entities)

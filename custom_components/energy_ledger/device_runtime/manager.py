@@ -108,7 +108,9 @@ class DeviceManager:
 async def async_start_devices(hass: HomeAssistant, entry: EnergyLedgerEntry) -> DeviceManager:
     """Start the devices of an entry whose runtime data is there; `data.devices` holds them afterwards."""
     manager = DeviceManager(hass, entry)
+    entry.async_on_unload(manager.async_close)
     await manager.async_start()
+    entry.runtime_data.device_manager = manager
     entry.runtime_data.devices.update(manager.runtimes)
     return manager
 
