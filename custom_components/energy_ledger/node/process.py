@@ -72,7 +72,8 @@ class NodeLaunch:
 
     def environment(self, **settings: str) -> dict[str, str]:
         """Return the child's environment: what this process has, and the settings."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(_PREFIX)}
+        # What Home Assistant's own environment says of the node stands where the settings say nothing.
+        kept = dict(os.environ)
         kept |= {f"{_PREFIX}{name.upper()}": value for name, value in {**self.settings, **settings}.items()}
         folder = LEDGER_FOLDER or _checkout()
         if folder is not None:
