@@ -2,7 +2,7 @@
 
 Every function takes a `Stamp` (author, time, nonce) and plain values in wire units: W, Wh, UTC seconds,
 micro-currency, prices in micro-currency per kWh (per kW and hour for reserved capacity). Ids and keys are raw
-bytes, or text where a type says so. What is out of its bounds raises RecordError `record_malformed` when the
+bytes, or text where a type says so. What is out of its bounds raises IntentError `value_invalid` when the
 body is signed; `checked` does so at once.
 """
 
@@ -14,7 +14,7 @@ from typing import Final
 from msgspec import Struct
 
 from ledger_core.client.views import AssetView, MemberView, OfferView
-from ledger_core.errors import LedgerError
+from ledger_core.errors import LedgerError, RecordError
 from ledger_core.keys import parse_address
 from ledger_core.records.acceptances import Acceptance, Confirmation, Rejection
 from ledger_core.records.assets import Asset, CurveStep
@@ -343,13 +343,22 @@ def changed_member(
 
 
 def checked[B: Body](body: B) -> B:
-    """Return a body whose every field is within its bounds; raises RecordError `record_malformed`."""
-    decode_body(encode_body(body))
+    """Return a body whose fields are within their bounds; raises IntentError `value_invalid` naming one."""
+    try:
+        decode_body(encode_body(body))
+    except (RecordError, OverflowError, TypeError) as error:
+        text = error.message.removeprefix("not a record body: ") if isinstance(error, RecordError) else error
+        place = _PLACE.search(str(text))
+        # The first element on the wire is the kind.
+        name = body.__struct_fields__[int(place[1]) - 1] if place and int(place[1]) else body.KIND
+        why = f"{str(text)[: place.start()].strip()}" if place else str(text)
+        raise IntentError("value_invalid", f"{name} of the {body.KIND}: {why}", field=name) from error
     return body
 
 
 # Reading what people and the API write.
 
+_PLACE: Final = re.compile(r"- at `\$\[(\d+)\][^`]*`")
 _HEX_KEY: Final = re.compile("[0-9a-fA-F]{64}")
 
 

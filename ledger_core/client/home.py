@@ -12,7 +12,7 @@ a block holds it (`waiting.wait_for_record`, or the events). Errors:
 - UnreachableError, TimedOutError, or a RefusedError that `may_pass`: the record may or may not have arrived.
   It is kept in `unsent` as it was signed, its id stands in the error's details as `record`, and `resubmit`
   sends the same one again: it counts once. A new call would make a second record.
-- IntentError, RecordError: what was asked for can't be put into a record; nothing was sent.
+- IntentError: what was asked for can't be put into a record; nothing was sent.
 - ClientError `community_mismatch`: the node belongs to another community; nothing was signed for it.
 """
 

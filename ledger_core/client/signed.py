@@ -6,7 +6,7 @@ from typing import Self
 
 from msgspec import Struct
 
-from ledger_core.client.bodies import IntentError
+from ledger_core.client.bodies import IntentError, checked
 from ledger_core.keys import Signer
 from ledger_core.records.body import Body
 from ledger_core.records.codec import (
@@ -53,8 +53,9 @@ class SignedRecord(Struct, frozen=True):
 
     @classmethod
     def of(cls, body: Body, chain_id: bytes, signer: Signer, *cosigners: Signer) -> Self:
-        """Sign a body; raises RecordError `record_malformed`, `wrong_signer`."""
-        return cls(open_envelope(sign_record(body, chain_id, signer, cosigners), record_prefix(chain_id)))
+        """Sign a body; raises IntentError `value_invalid`, RecordError `wrong_signer`."""
+        envelope = sign_record(checked(body), chain_id, signer, cosigners)
+        return cls(open_envelope(envelope, record_prefix(chain_id)))
 
     @classmethod
     def from_text(cls, text: str, chain_id: bytes) -> Self:
