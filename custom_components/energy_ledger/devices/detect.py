@@ -5,10 +5,19 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Protocol
 
 from .codec import decode
-from .errors import DeviceError, ExceptionReply, HostSilent, LinkClosed, LinkError, NotDetected, SettingsError
+from .errors import (
+    DeviceError,
+    ExceptionReply,
+    HostSilent,
+    LinkClosed,
+    LinkError,
+    NotDetected,
+    SettingsError,
+    UnknownDevice,
+)
 from .mapping import Mapper
 from .profile.model import Check, Profile, RegisterPoint, Role, SunSpecMap, Transport, Value
 from .readings import Field
@@ -58,6 +67,17 @@ class Found:
 
     settings: LinkSettings
     devices: tuple[Detection, ...]
+
+
+class UnitSource(Protocol):
+    """What units can be asked over: a `Link`, or another connection that is open already."""
+
+    @property
+    def settings(self) -> LinkSettings:
+        """How it is connected."""
+
+    def unit(self, unit_id: int, *, timeout_s: float | None = None) -> ModbusUnit:
+        """One unit of it."""
 
 
 class _Absent(Exception):
@@ -133,7 +153,7 @@ class _Asker:
 
 
 async def detect(
-    link: Link,
+    link: UnitSource,
     profiles: Mapping[str, Profile],
     *,
     units: Sequence[int] | None = None,
@@ -166,7 +186,7 @@ async def detect(
         return tuple(found)
     if strangers:
         units_text = ", ".join(str(unit) for unit in strangers)
-        raise NotDetected(
+        raise UnknownDevice(
             f"{link.settings.endpoint}: unit {units_text} answers, but is none of the {len(profiles)} known "
             "devices; a profile of your own can describe it"
         )
@@ -187,7 +207,7 @@ def _usual_units(profiles: Iterable[Profile]) -> list[int]:
 
 
 async def _identify(
-    asker: _Asker, profiles: Sequence[Profile], link: Link, timeout_s: float | None
+    asker: _Asker, profiles: Sequence[Profile], link: UnitSource, timeout_s: float | None
 ) -> Detection | None:
     """The first profile that fits the unit."""
     for profile in profiles:
@@ -229,7 +249,9 @@ async def _all_hold(asker: _Asker, checks: Iterable[Check], where: SunSpecMap | 
     return True
 
 
-async def _companions(profile: Profile, own: int, link: Link, timeout_s: float | None) -> dict[str, int]:
+async def _companions(
+    profile: Profile, own: int, link: UnitSource, timeout_s: float | None
+) -> dict[str, int]:
     """Which of the other units that the profile may use are there."""
     present: dict[str, int] = {}
     for name, unit_id in profile.link.companions.items():

@@ -101,6 +101,10 @@ class NotDetected(DeviceError):
     """Nothing that answers on the link is a device that we know."""
 
 
+class UnknownDevice(NotDetected):
+    """Something answers, but it is none of the known devices."""
+
+
 class ProfileError(DeviceError):
     """A device profile is wrong; the message names file, line and key."""
 

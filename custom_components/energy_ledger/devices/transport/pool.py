@@ -57,6 +57,11 @@ class LinkPool:
         shared.owners[unit_id] = owner
         return Hold(shared.link, shared.link.unit(unit_id, timeout_s=timeout_s or settings.timeout_s), owner)
 
+    def open_link(self, endpoint: str) -> Link | None:
+        """The link that is open to an endpoint: a device that takes one client can be asked over no other."""
+        shared = self._shared.get(endpoint)
+        return None if shared is None else shared.link
+
     async def release(self, hold: Hold) -> None:
         """Give a unit back; the link is closed with its last holder."""
         endpoint = hold.link.settings.endpoint
