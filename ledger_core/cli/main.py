@@ -16,6 +16,7 @@ from ledger_core.cli import (
     chain_commands,
     community_commands,
     keys_commands,
+    node_command,
     record_commands,
     simulate_command,
 )
@@ -34,6 +35,7 @@ GROUPS: Final = (
     record_commands.register,
     chain_commands.register,
     simulate_command.register,
+    node_command.register,
 )
 
 

@@ -1,11 +1,14 @@
 """The node as its API sees it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+from msgspec import Struct
 
 from ledger_core.chain.model import ChainStore
-from ledger_core.node.api.backend import Ledger
+from ledger_core.errors import ChainError, LedgerError
+from ledger_core.node.api.backend import Ledger, Mining
 from ledger_core.node.api.event_log import EventLog
-from ledger_core.node.api.model import PeerView
+from ledger_core.node.api.model import DialView, PeerView
 from ledger_core.node.chain_thread import ChainThread
 from ledger_core.node.engine.engine import Engine, Progress
 from ledger_core.records.codec import Envelope, Record
@@ -35,9 +38,38 @@ class EngineLedger:
         """How many records wait for a block."""
         return len(self._engine.pool)
 
+    def peer_height(self, node_key: bytes) -> int | None:
+        """Return the height that a peer told; None where it told none."""
+        peer = self._engine.peers.get(node_key)
+        return None if peer is None else peer.tip.height
+
     def waiting_record(self, record_id: bytes) -> Record | None:
         """Return a record that waits for a block."""
         return self._engine.pool.get(record_id)
+
+
+class NoMining:
+    """The switch of a node that can't mine."""
+
+    on = False
+    share = 0.0
+    rate = 0.0
+
+    async def change(self, *, on: bool | None = None, share: float | None = None) -> None:
+        """Refuse; raises LedgerError `mining_unavailable`."""
+        wanted = {"on": on, "share": share}
+        raise LedgerError("mining_unavailable", "this node has no mining process", **wanted)
+
+
+class NodeSide(Struct, frozen=True, kw_only=True):
+    """What the API shows of the node around the engine."""
+
+    mining: Mining = NoMining()
+    dials: Callable[[], list[DialView]] = list
+    """The nodes that could not be reached."""
+    disk_trouble: Callable[[], str | None] = lambda: None
+    failed: Callable[[ChainError | OSError], None] = lambda _error: None
+    """Hears where the disk or the store did not take a record."""
 
 
 class EngineBackend:
@@ -51,8 +83,10 @@ class EngineBackend:
         node_key: bytes | None,
         peers: Callable[[], list[PeerView]],
         addresses: Callable[[], list[str]] = list,
+        side: NodeSide = NodeSide(),  # noqa: B008 - immutable
     ) -> None:
         self._thread = thread
+        self._side = side
         self._store = store
         self._peers = peers
         self._addresses = addresses
@@ -65,7 +99,20 @@ class EngineBackend:
 
     async def submit(self, envelope: Envelope) -> bytes:
         """Take a record of this home."""
-        return await self._thread.run(lambda engine, now: engine.submit(envelope, now))
+        return await self._write(lambda engine, now: engine.submit(envelope, now))
+
+    async def submit_all(self, envelopes: Sequence[Envelope]) -> list[bytes | LedgerError]:
+        """Take records of this home in one go."""
+        return await self._write(
+            lambda engine, now: [_submitted(engine, envelope, now) for envelope in envelopes]
+        )
+
+    async def _write[T](self, work: Callable[[Engine, float], T]) -> T:
+        try:
+            return await self._thread.run(work)
+        except (ChainError, OSError) as error:
+            self._side.failed(error)
+            raise
 
     def peers(self) -> list[PeerView]:
         """Return the links that are up."""
@@ -74,3 +121,26 @@ class EngineBackend:
     def addresses(self) -> list[str]:
         """Return where other homes' nodes reach this one."""
         return self._addresses()
+
+    def dials(self) -> list[DialView]:
+        """Return the nodes that could not be reached."""
+        return self._side.dials()
+
+    @property
+    def mining(self) -> Mining:
+        """The switch of this node's mining."""
+        return self._side.mining
+
+    @property
+    def disk_trouble(self) -> str | None:
+        """Why the node can't write its data; None: it can."""
+        return self._side.disk_trouble()
+
+
+def _submitted(engine: Engine, envelope: Envelope, now: float) -> bytes | LedgerError:
+    try:
+        return engine.submit(envelope, now)
+    except ChainError:
+        raise
+    except LedgerError as refusal:
+        return refusal

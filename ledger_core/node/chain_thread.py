@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from ledger_core.errors import LedgerError
+from ledger_core.errors import ChainError, LedgerError
 from ledger_core.node.api.event_feed import EventFeed
 from ledger_core.node.engine.engine import Engine
 from ledger_core.node.engine.outputs import Drop, NodeEvent, Notify, Send
@@ -33,8 +33,13 @@ class ChainThread:
         feed: EventFeed,
         deliver: Deliver,
         clock: Callable[[], float] = time.time,
+        failed: Callable[[ChainError | OSError], None] | None = None,
     ) -> None:
-        """Take over an engine for the executor's only thread; `clock` gives UTC seconds."""
+        """Take over an engine for the executor's only thread; `clock` gives UTC seconds.
+
+        `failed` hears where what became due could not be done because the disk or the store failed.
+        """
+        self._failed = failed or _log_failure
         self._executor = executor
         self._engine = engine
         self._feed = feed
@@ -110,13 +115,22 @@ class ChainThread:
         due = self._clock() + RETRY_S
         try:
             due = await self.run(_tick)
+        except (ChainError, OSError) as error:
+            self._failed(error)
         except LedgerError as error:
             _LOGGER.warning("%s: %s", error.code, error.message)
-        except OSError as error:
-            _LOGGER.warning("the node's data can't be written: %s", error)
+        except Exception:
+            _LOGGER.exception("what was due in the ledger failed by this node's own mistake")
         finally:
             self._tick = None
         self._schedule(due)
+
+
+def _log_failure(error: ChainError | OSError) -> None:
+    if isinstance(error, ChainError):
+        _LOGGER.warning("%s: %s", error.code, error.message)
+    else:
+        _LOGGER.warning("the node's data can't be written: %s", error)
 
 
 def _tick(engine: Engine, now: float) -> float:

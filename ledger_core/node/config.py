@@ -64,6 +64,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     voting: Annotated[
         bool, Meta(description="Vote for checkpoints; off on a copy of another node's data.")
     ] = True
+    full_sync: Annotated[
+        bool, Meta(description="Fetch and verify every block from the first on, never a snapshot.")
+    ] = False
     verify_workers: Annotated[int, Meta(ge=1, le=64, description="Threads that verify signatures.")] = 2
     prune_days: Annotated[
         int,

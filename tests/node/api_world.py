@@ -17,7 +17,7 @@ from ledger_core.node.api.guard import ApiLimits
 from ledger_core.node.api.model import PeerView
 from ledger_core.node.api.server import ApiServer
 from ledger_core.node.api.views import party
-from ledger_core.node.api_backend import EngineBackend
+from ledger_core.node.api_backend import EngineBackend, NodeSide
 from ledger_core.node.chain_thread import ChainThread
 from ledger_core.node.engine.engine import Engine, NodeData
 from ledger_core.node.engine.followed_chain import FollowedChain
@@ -26,6 +26,7 @@ from ledger_core.node.engine.outputs import NodeEvent
 from ledger_core.node.engine.settings import EngineSettings
 from ledger_core.node.engine.staging import MemoryStaging
 from ledger_core.node.engine.vote_journal import MemoryVoteJournal
+from ledger_core.node.mining.switch import MiningSwitch
 from ledger_core.rules.assemble import search_nonce
 from tests.core.chains import LATER, verifier
 from tests.core.world import World
@@ -87,7 +88,11 @@ async def api_world(
         other = party(next(reversed(world.homes.values())).node.public_key)
         return [PeerView(node=other, direction="inbound", address="10.0.0.7:7946", up_s=1.5, height=None)]
 
-    backend = EngineBackend(thread, store, log, node.public_key, peers, lambda: ["anna.example:7946"])
+    # Never started: it can be switched, but mines nothing.
+    mining = MiningSwitch(thread, on=False, share=0.05, blocked=lambda: None)
+    addresses = ["anna.example:7946"]
+    side = NodeSide(mining=mining)
+    backend = EngineBackend(thread, store, log, node.public_key, peers, lambda: addresses, side)
     server = ApiServer(backend, TOKEN, "127.0.0.1", port, limits)
     await server.start()
     try:

@@ -1,11 +1,12 @@
 """What the API needs of a node: a narrow seam, so that neither knows the other's insides."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from ledger_core.chain.model import ChainStore
+from ledger_core.errors import LedgerError
 from ledger_core.node.api.event_log import EventLog
-from ledger_core.node.api.model import PeerView
+from ledger_core.node.api.model import DialView, PeerView
 from ledger_core.node.engine.engine import Progress
 from ledger_core.records.codec import Envelope, Record
 from ledger_core.rules.state import State
@@ -34,8 +35,35 @@ class Ledger(Protocol):
         """How many records wait for a block."""
         ...
 
+    def peer_height(self, node_key: bytes) -> int | None:
+        """Return the height that a peer told; None where it told none."""
+        ...
+
     def waiting_record(self, record_id: bytes) -> Record | None:
         """Return a record that waits for a block."""
+        ...
+
+
+class Mining(Protocol):
+    """The switch of this node's mining."""
+
+    @property
+    def on(self) -> bool:
+        """Whether this node is to mine."""
+        ...
+
+    @property
+    def share(self) -> float:
+        """The part of one core that mining may take."""
+        ...
+
+    @property
+    def rate(self) -> float:
+        """Hashes a second, lately."""
+        ...
+
+    async def change(self, *, on: bool | None = None, share: float | None = None) -> None:
+        """Switch mining, or give it another share of a core."""
         ...
 
 
@@ -64,8 +92,29 @@ class Backend(Protocol):
         """
         ...
 
+    async def submit_all(self, envelopes: Sequence[Envelope]) -> list[bytes | LedgerError]:
+        """Take records of this home in order; returns for each its id, or what refuses it.
+
+        Raises ChainError or OSError where the disk fails.
+        """
+        ...
+
     def peers(self) -> list[PeerView]:
         """Return the links that are up."""
+        ...
+
+    def dials(self) -> list[DialView]:
+        """Return the nodes that could not be reached."""
+        ...
+
+    @property
+    def mining(self) -> Mining:
+        """The switch of this node's mining."""
+        ...
+
+    @property
+    def disk_trouble(self) -> str | None:
+        """Why the node can't write its data; None: it can."""
         ...
 
     def addresses(self) -> list[str]:

@@ -4,14 +4,17 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ledger_core import __version__
+from ledger_core.errors import LedgerError, RecordError
 from ledger_core.node.api import block_views, model, views
 from ledger_core.node.api.backend import Backend, Ledger
 from ledger_core.node.api.views import NotFoundError
 from ledger_core.records.block import Block
-from ledger_core.records.codec import decode_envelope
+from ledger_core.records.codec import Envelope, decode_envelope
 from ledger_core.rules.state import State
 
 SEARCHED_BLOCKS = 128
@@ -71,8 +74,9 @@ async def status(backend: Backend, _call: Call) -> model.StatusView:
             waiting_records=ledger.waiting_records,
             peers=peers,
             node=views.optional_party(backend.node_key),
-            mining_blocked=progress.mining_blocked,
+            mining_blocked=_mining_blocked(backend, ledger),
             voting_blocked=progress.voting_blocked,
+            disk_trouble=backend.disk_trouble,
             cursor=backend.events.cursor,
         )
 
@@ -86,8 +90,40 @@ async def community(backend: Backend, _call: Call) -> model.CommunityView:
 
 
 async def peers(backend: Backend, _call: Call) -> model.Peers:
-    """Return the links that are up."""
-    return model.Peers(items=backend.peers())
+    """Return the links that are up, and what could not be reached."""
+    links = backend.peers()
+
+    def heights(ledger: Ledger) -> list[int | None]:
+        return [ledger.peer_height(bytes.fromhex(link.node.key)) for link in links]
+
+    told = await backend.ask(heights)
+    items = [replace(link, height=height) for link, height in zip(links, told, strict=True)]
+    return model.Peers(items=items, dialling=backend.dials())
+
+
+async def state_hash(backend: Backend, _call: Call) -> model.StateHashView:
+    """Return the hash of the state at the tip."""
+
+    def answer(ledger: Ledger) -> model.StateHashView:
+        state = ledger.state
+        return model.StateHashView(as_of=views.as_of(state), state_hash=state.hash().hex())
+
+    return await backend.ask(answer)
+
+
+async def mining(backend: Backend, _call: Call) -> model.MiningView:
+    """Return whether and how much this node mines."""
+    switch = backend.mining
+    blocked = await backend.ask(lambda ledger: _mining_blocked(backend, ledger))
+    return model.MiningView(on=switch.on, share=switch.share, rate=switch.rate, blocked=blocked)
+
+
+async def change_mining(backend: Backend, call: Call) -> model.MiningView:
+    """Switch mining, or give it another share of a core."""
+    if call.body.on is None and call.body.share is None:
+        raise LedgerError("request_invalid", "nothing to change: give on, share, or both")
+    await backend.mining.change(on=call.body.on, share=call.body.share)
+    return await mining(backend, call)
 
 
 async def blocks(backend: Backend, call: Call) -> model.Blocks:
@@ -147,6 +183,33 @@ async def submit(backend: Backend, call: Call) -> model.Submitted:
     return model.Submitted(record=record_id.hex())
 
 
+async def submit_batch(backend: Backend, call: Call) -> model.SubmittedBatch:
+    """Take signed records, each by itself."""
+    results: list[bytes | LedgerError] = []
+    envelopes: list[Envelope] = []
+    places: list[int] = []
+    for data in call.body.envelopes:
+        try:
+            envelopes.append(decode_envelope(data))
+        except RecordError as error:
+            results.append(error)
+        else:
+            places.append(len(results))
+            results.append(b"")
+    for place, result in zip(places, await backend.submit_all(envelopes), strict=True):
+        results[place] = result
+    return model.SubmittedBatch(items=[_batch_item(result) for result in results])
+
+
+def _batch_item(result: bytes | LedgerError) -> model.BatchItem:
+    if isinstance(result, bytes):
+        return model.BatchItem(record=result.hex(), problem=None)
+    details = msgspec.to_builtins(result.details, enc_hook=str)
+    return model.BatchItem(
+        record=None, problem=model.Problem(code=result.code, message=result.message, details=details)
+    )
+
+
 async def events(backend: Backend, call: Call) -> model.Events:
     """Return events after a cursor."""
     newest = backend.events.cursor
@@ -154,6 +217,12 @@ async def events(backend: Backend, call: Call) -> model.Events:
     if items:
         return model.Events(items=items, cursor=items[-1].cursor)
     return model.Events(items=[], cursor=call.query.after or newest)
+
+
+def _mining_blocked(backend: Backend, ledger: Ledger) -> str | None:
+    if not backend.mining.on:
+        return "switched off"
+    return backend.disk_trouble or ledger.progress.mining_blocked
 
 
 def _block_view(ledger: Ledger, height: int) -> model.BlockView:

@@ -57,6 +57,21 @@ class PeerView(View, frozen=True):
     address: str
     up_s: Annotated[float, Meta(ge=0)]
     height: Annotated[int | None, Meta(description="The peer's height; null before it told.")]
+    software: Annotated[str, Meta(description="What the peer says it runs.")] = ""
+    guest: Annotated[bool, Meta(description="A newcomer that shows an invitation.")] = False
+    round_trip_s: Annotated[float | None, Meta(description="Seconds; null before the first answer.")] = None
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+
+class DialView(View, frozen=True):
+    """A node that this one would like to be linked to, and is not."""
+
+    node: Annotated[Party | None, Meta(description="Null where only the address is known.")]
+    location: str
+    failures: int
+    retry_in_s: float
+    last_error: str
 
 
 class CommunityView(View, frozen=True):
@@ -95,6 +110,25 @@ class StatusView(View, frozen=True):
     mining_blocked: Annotated[str | None, Meta(description="Why the node does not mine; null: it does.")]
     voting_blocked: str | None
     cursor: Annotated[Cursor, Meta(description="The newest event.")]
+    disk_trouble: Annotated[
+        str | None, Meta(description="Why the node can't write its data; null: it can.")
+    ] = None
+
+
+class StateHashView(View, frozen=True):
+    """The hash of the whole state: equal on every node after the same block."""
+
+    as_of: AsOf
+    state_hash: Hex32
+
+
+class MiningView(View, frozen=True):
+    """Whether and how much this node mines."""
+
+    on: Annotated[bool, Meta(description="Switched on; until the node ends, then its settings count again.")]
+    share: Annotated[float, Meta(description="Part of one core that mining may take.")]
+    rate: Annotated[float, Meta(description="Hashes a second, lately.")]
+    blocked: Annotated[str | None, Meta(description="Why it does not mine though it is on; null: it does.")]
 
 
 class MemberView(View, frozen=True):
@@ -319,6 +353,19 @@ class Problem(View, frozen=True):
     details: dict[str, Any]
 
 
+class BatchItem(View, frozen=True):
+    """What became of one record of a batch: its id, or why it was refused."""
+
+    record: Hex32 | None
+    problem: Problem | None
+
+
+class SubmittedBatch(View, frozen=True):
+    """What became of each record, in the order in which they were handed in."""
+
+    items: list[BatchItem]
+
+
 class Page(View, frozen=True):
     """Part of a list, in the order of the ids."""
 
@@ -371,9 +418,10 @@ class Blocks(Page, frozen=True):
 
 
 class Peers(View, frozen=True):
-    """Links that are up."""
+    """Links that are up, and nodes that could not be reached."""
 
     items: list[PeerView]
+    dialling: list[DialView] = []
 
 
 class Events(View, frozen=True):

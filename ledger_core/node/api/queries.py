@@ -140,10 +140,28 @@ class HeightPath(Query, frozen=True):
     height: BlockHeight
 
 
+class MiningChange(Query, frozen=True):
+    """What to change of mining."""
+
+    on: bool | None = None
+    share: Annotated[
+        Annotated[float, Meta(gt=0, le=1)] | None, Meta(description="Part of one core that mining may take.")
+    ] = None
+
+
 class Submission(Query, frozen=True):
     """A signed record."""
 
     envelope: Annotated[
         bytes,
         Meta(min_length=1, max_length=17_000, description="The canonical envelope (MessagePack) in base64."),
+    ]
+
+
+class BatchSubmission(Query, frozen=True):
+    """Signed records, of which each is taken or refused by itself, in order."""
+
+    envelopes: Annotated[
+        list[Annotated[bytes, Meta(min_length=1, max_length=17_000)]],
+        Meta(min_length=1, max_length=256, description="Canonical envelopes (MessagePack) in base64."),
     ]

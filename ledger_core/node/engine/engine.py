@@ -60,6 +60,7 @@ from ledger_core.node.messages import (
 from ledger_core.records.block import Block, Header, decode_block_body, decode_header, header_hash
 from ledger_core.records.codec import Envelope, Record, open_envelope, record_prefix
 from ledger_core.rules.assemble import Template
+from ledger_core.rules.headers import median_time
 
 type Handler = Callable[[Peer, Any, float], None]
 
@@ -234,8 +235,13 @@ class Engine:
         self._after(now)
 
     def template(self, now: float) -> Template | None:
-        """Return the next block to mine; None while this node should not mine (see `progress`)."""
+        """Return the next block to mine; None while this node should not mine (see `progress`).
+
+        Nor does it mine ahead of the clock: where blocks come faster than their times may follow, it waits.
+        """
         if self._templates is None or self._mining_blocked(now) is not None:
+            return None
+        if now < median_time(self.chain.state.tip.times) + 1:
             return None
         return self._templates.make(now)
 

@@ -66,6 +66,8 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     clock_tolerance_s: Seconds = 60.0
     start_grace_s: Annotated[float, Meta(ge=0, le=86_400)] = 10.0
     """So long after the start a node without any peer waits for one before it mines alone."""
+    voting: bool = True
+    """Off: this node only watches the votes."""
     vote_depth: Annotated[int, Meta(ge=1, le=100)] = 3
     """Blocks on a checkpoint before the node votes for it."""
     vote_spread_s: Annotated[float, Meta(ge=0, le=600)] = 5.0

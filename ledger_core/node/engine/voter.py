@@ -20,13 +20,15 @@ REMEDY = (
     "confirm that with: energy-ledger node --resume-voting"
 )
 
+SWITCHED_OFF = "switched off by the setting voting"
+
 
 class Voter:
     """Casts the votes of one node key; without a signer it only watches."""
 
     def __init__(self, hub: Hub, signer: Signer | None, journal: VoteJournal, book: VoteBook) -> None:
         self._hub = hub
-        self._signer = signer
+        self._signer = signer if hub.settings.voting else None
         self._journal = journal
         self._book = book
         self._prefix = record_prefix(hub.chain.chain_id)
@@ -34,7 +36,7 @@ class Voter:
         """Height at which the node was synced first; None: not yet."""
         self._planned: tuple[int, bytes, float] | None = None
         """Target (height and hash) of the next vote, and when it is due."""
-        self.stopped: str | None = None
+        self.stopped: str | None = None if hub.settings.voting else SWITCHED_OFF
         """Why this node does not vote; None: nothing is wrong."""
 
     def resume(self, now: float) -> None:
@@ -53,7 +55,7 @@ class Voter:
         self._journal.raise_floors(Floors(source, target))
         self._watched_from = chain.height
         self._planned = None
-        self.stopped = None
+        self.stopped = None if self._hub.settings.voting else SWITCHED_OFF
         self.tip_changed(now)
 
     def own_votes_known(self) -> None:

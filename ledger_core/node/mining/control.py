@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from ledger_core.errors import LedgerError
@@ -25,6 +25,8 @@ NEW_RECORDS_S: Final = 1.0
 """Records that come within this time go into one new template."""
 REFRESH_S: Final = 10.0
 """A template's time, and whether the node may mine at all, are looked at again after so long."""
+RETRY_S: Final = 1.0
+"""While there is nothing to mine, it is looked at again after so long."""
 
 _AT_ONCE: Final = (BlockConnected, BlockDisconnected, SnapshotAdopted, ClockDoubted, ClockTrusted)
 
@@ -43,9 +45,16 @@ class MiningControl:
     """Gives the miner its templates between `start` and `stop`."""
 
     def __init__(
-        self, thread: ChainThread, *, new_records_s: float = NEW_RECORDS_S, refresh_s: float = REFRESH_S
+        self,
+        thread: ChainThread,
+        *,
+        new_records_s: float = NEW_RECORDS_S,
+        refresh_s: float = REFRESH_S,
+        blocked: Callable[[], str | None] = lambda: None,
     ) -> None:
+        """Take templates from a chain's thread; none while `blocked` gives a reason."""
         self._thread = thread
+        self._blocked = blocked
         self._new_records_s = new_records_s
         self._refresh_s = refresh_s
         self._wanted = asyncio.Event()
@@ -62,6 +71,7 @@ class MiningControl:
         """Give no more templates, and take in what was found."""
         if self._later is not None:
             self._later.cancel()
+            self._later = None
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
             keeper.cancel()
@@ -78,6 +88,10 @@ class MiningControl:
                 loop = asyncio.get_running_loop()
                 self._later = loop.call_later(self._new_records_s, self._due)
 
+    def look_again(self) -> None:
+        """See anew whether, and on what, to mine."""
+        self._wanted.set()
+
     def found(self, header: Header) -> None:
         """Take a header that meets its target; called on the event loop."""
         task = asyncio.create_task(self._take(header), name="mined block")
@@ -89,14 +103,19 @@ class MiningControl:
         self._wanted.set()
 
     async def _keep(self, miner: Searcher) -> None:
+        is_mining = True
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._refresh_s):
+                async with asyncio.timeout(self._refresh_s if is_mining else min(RETRY_S, self._refresh_s)):
                     await self._wanted.wait()
             self._wanted.clear()
-            await self._refresh(miner)
+            is_mining = await self._refresh(miner)
 
-    async def _refresh(self, miner: Searcher) -> None:
+    async def _refresh(self, miner: Searcher) -> bool:
+        """Give the miner what to search now; return whether there is anything."""
+        if self._blocked() is not None:
+            miner.pause()
+            return False
         try:
             template = await self._thread.run(lambda engine, now: engine.template(now))
         except LedgerError as error:
@@ -104,8 +123,9 @@ class MiningControl:
             template = None
         if template is None:
             miner.pause()
-        else:
-            miner.search(template.header)
+            return False
+        miner.search(template.header)
+        return True
 
     async def _take(self, header: Header) -> None:
         try:

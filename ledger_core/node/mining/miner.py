@@ -56,6 +56,19 @@ class Miner:
             with contextlib.suppress(asyncio.CancelledError):
                 await keeper
 
+    @property
+    def share(self) -> float:
+        """The part of one core that the search may take."""
+        return self._share
+
+    def set_share(self, share: float) -> None:
+        """Take another part of one core, above 0 and up to 1, from now on."""
+        if not 0 < share <= 1:
+            raise ValueError(f"the share lies above 0 and up to 1, not at {share}")
+        self._share = share
+        if self._header is not None:
+            self._send()
+
     def search(self, header: Header) -> None:
         """Search this header from now on, instead of the one before."""
         self._job += 1

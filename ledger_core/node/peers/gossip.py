@@ -52,6 +52,11 @@ class Gossip:
         for connection in self._registry.listed():
             connection.tell_addresses(encode_announcements([self._own]))
 
+    def renew(self) -> None:
+        """Announce this node as before, with a new date; nothing where it never was announced."""
+        if self._own is not None:
+            self.set_own(self._locations)
+
     def greet(self, connection: Connection) -> None:
         """Tell a new peer where this node and some others can be reached."""
         known = self._book.sample(MAX_ANNOUNCEMENTS - 1, self._random)

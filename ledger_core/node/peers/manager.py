@@ -68,7 +68,7 @@ class DialStatus:
 class PeerManager:
     """Owns every link, and every task that belongs to one, between `start` and `close`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - by name
         self,
         local: LocalNode,
         *,
@@ -79,8 +79,12 @@ class PeerManager:
         directory: Path,
         random: Random,
         clock: Callable[[], float] = time.time,
+        answered: Callable[[bytes], None] = lambda _key: None,
     ) -> None:
         """Read bans and address book from `directory`; `clock` gives UTC seconds.
+
+        `answered` is told, before the policy is asked, the proven key of who answers at a location that the
+        owner of this node configured.
 
         Raises ValueError for a kind outside 0 to 255 and PeerError for a location that is not one.
         """
@@ -110,7 +114,9 @@ class PeerManager:
             settings=settings,
             clock=clock,
         )
-        self._outbound = Outbound(self._plan, self._carrier, self._registry, settings, lambda: self._local)
+        self._outbound = Outbound(
+            self._plan, self._carrier, self._registry, settings, lambda: self._local, answered
+        )
         self._route = PeerRoute(settings, self._answer)
         self._listener = Listener(settings, self._route) if settings.listen_host is not None else None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -190,6 +196,10 @@ class PeerManager:
     def advertise(self, locations: Sequence[PeerLocation]) -> None:
         """Announce where this node can be reached, from now on."""
         self._gossip.set_own(locations)
+
+    def announce_again(self) -> None:
+        """Announce this node anew, where it announces itself: others may listen only now."""
+        self._gossip.renew()
 
     def lift_ban(self, key: bytes) -> bool:
         """End a key's ban; tell whether it had one."""

@@ -32,12 +32,15 @@ class Outbound:
         registry: Registry,
         settings: PeerSettings,
         local: Callable[[], LocalNode],
+        answered: Callable[[bytes], None] = lambda _key: None,
     ) -> None:
+        """Dial by the plan; `answered` is told the key of who answers at a configured location."""
         self._plan = plan
         self._carrier = carrier
         self._registry = registry
         self._settings = settings
         self._local = local
+        self._answered = answered
         self._dialling: set[Target] = set()
 
     async def run(self) -> None:
@@ -80,6 +83,7 @@ class Outbound:
         def check(remote: RemoteNode) -> None:
             if target.is_configured:
                 target.key = remote.key
+                self._answered(remote.key)
             self._carrier.check(remote, dialled_at=dialled_at)
 
         return await initiate(link, self._local(), None if target.is_configured else target.key, check)

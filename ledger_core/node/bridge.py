@@ -1,0 +1,114 @@
+"""Joins the peers' links with the engine: what peers say goes in, what the engine wants goes out.
+
+A link reads its next frame only when the message before it was taken, so each peer has at most one message in
+the chain thread's queue: a flood fills neither memory nor queue, and TCP holds the sender back.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from ledger_core.errors import ChainError
+from ledger_core.node.bridge_limits import kind_of
+from ledger_core.node.chain_thread import ChainThread
+from ledger_core.node.engine.outputs import Drop, Send
+from ledger_core.node.messages import Hello, Message, decode_message, encode_message
+from ledger_core.node.peers import Ending, Misbehaviour, RemoteNode
+from ledger_core.node.peers.text import short_key
+
+_LOGGER: Final = logging.getLogger(__name__)
+
+HELLO_S: Final = 30.0
+"""Time for a peer's first message."""
+
+type Trouble = Callable[[ChainError | OSError], None]
+"""Told of a failure of this node's own disk or store."""
+
+
+class Links(Protocol):
+    """What the bridge needs of the peers' manager."""
+
+    def send(self, key: bytes, kind: int, payload: bytes) -> bool:
+        """Queue a message for a peer; tell whether it was."""
+
+    def drop(self, key: bytes, code: str, reason: str, ban_s: int = 0) -> None:
+        """End a peer's link, and ban its key for some seconds."""
+
+
+class Bridge:
+    """Hears the links and obeys the engine; on the event loop."""
+
+    def __init__(self, trouble: Trouble, met: Callable[[], None] = lambda: None) -> None:
+        """Begin without links; `met` hears of every peer that the engine has come to know."""
+        self._trouble = trouble
+        self._met = met
+        self._thread: ChainThread
+        self._links: Links
+        self._waiting: dict[bytes, asyncio.TimerHandle] = {}
+        """Links whose first message has not come yet, and when they end for that."""
+        self._joined: set[bytes] = set()
+
+    def connect(self, thread: ChainThread, links: Links) -> None:
+        """Take both sides; before the links start."""
+        self._thread = thread
+        self._links = links
+
+    # What the links tell
+
+    async def joined(self, remote: RemoteNode, *, inbound: bool) -> None:  # noqa: ARG002 - the protocol's
+        """Greet a new peer."""
+        hello = await self._thread.look(lambda engine, now: engine.hello(now))
+        self._waiting[remote.key] = asyncio.get_running_loop().call_later(
+            HELLO_S, self._links.drop, remote.key, "silent", f"no first message within {HELLO_S:g} s"
+        )
+        self._send(remote.key, hello)
+
+    async def message(self, key: bytes, kind: int, payload: bytes) -> None:
+        """Take a message; raises LedgerError for one that no honest node sends."""
+        message = decode_message(payload)
+        if kind_of(message) != kind:
+            raise Misbehaviour("message_malformed", f"a {type(message).__name__} under another kind's number")
+        first = key in self._waiting
+        if first is not isinstance(message, Hello):
+            raise Misbehaviour("message_malformed", "a link begins with one Hello, and has no other")
+        try:
+            if isinstance(message, Hello):
+                self._waiting.pop(key).cancel()
+                self._joined.add(key)
+                await self._thread.run(lambda engine, now: engine.peer_joined(key, message, now))
+                self._met()
+            else:
+                await self._thread.run(lambda engine, now: engine.message(key, message, now))
+        except (ChainError, OSError) as error:
+            # This node's own failure, not the peer's: what was lost is asked for again.
+            self._trouble(error)
+
+    async def left(self, key: bytes, ending: Ending) -> None:  # noqa: ARG002 - the protocol's
+        """A link is gone."""
+        timer = self._waiting.pop(key, None)
+        if timer is not None:
+            timer.cancel()
+        if key in self._joined:
+            self._joined.discard(key)
+            try:
+                await self._thread.run(lambda engine, now: engine.peer_left(key, now))
+            except (ChainError, OSError) as error:
+                self._trouble(error)
+
+    # What the engine wants
+
+    def obey(self, outputs: Sequence[Send | Drop]) -> None:
+        """Send and drop, in order; on the event loop."""
+        for output in outputs:
+            if isinstance(output, Send):
+                self._send(output.peer, output.message)
+            else:
+                self._links.drop(output.peer, output.code, output.reason, output.ban_s)
+
+    def _send(self, key: bytes, message: Message) -> None:
+        try:
+            self._links.send(key, kind_of(message), encode_message(message))
+        except ValueError:
+            # More than its kind allows: a mistake of this program, which must not end the node.
+            _LOGGER.exception("a %s for %s can't be sent", type(message).__name__, short_key(key))

@@ -1,0 +1,128 @@
+"""What a node does now and then: tells how far a sync has come, removes old bodies."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from ledger_core.chain.model import ChainStore
+from ledger_core.chain.store.store import SqliteStore
+from ledger_core.errors import ChainError
+from ledger_core.node.chain_thread import ChainThread
+from ledger_core.node.engine.engine import Engine
+from ledger_core.node.engine.outputs import (
+    BlockConnected,
+    ClockDoubted,
+    ClockTrusted,
+    Equivocation,
+    NodeEvent,
+    RecordLost,
+    SnapshotAdopted,
+    VotingStopped,
+)
+from ledger_core.node.peers.text import short_key
+from ledger_core.records.block import decode_header
+from ledger_core.rules.events import CheckpointFinal
+
+_LOGGER: Final = logging.getLogger(__name__)
+_DAY_S: Final = 86_400
+_FIRST_PRUNING_S: Final = 600.0
+PRUNED_AT_ONCE: Final = 2000
+"""Blocks per piece of work: others wait meanwhile."""
+PROGRESS_EVERY_S: Final = 10.0
+
+
+def log_events(events: list[NodeEvent]) -> None:
+    """Write to the log what the owner may have to act on."""
+    for event in events:
+        match event:
+            case VotingStopped():
+                _LOGGER.error("this node does not vote any more: %s", event.reason)
+            case ClockDoubted():
+                _LOGGER.warning("this node neither mines nor votes: %s", event.reason)
+            case ClockTrusted():
+                _LOGGER.info("the clock is right again")
+            case Equivocation():
+                _LOGGER.warning(
+                    "the node %s signed two votes that conflict, for heights %d and %d",
+                    short_key(event.node),
+                    event.first.target_height,
+                    event.second.target_height,
+                )
+            case RecordLost():
+                _LOGGER.warning(
+                    "a record handed in here became impossible: %s: %s (%s)",
+                    event.code,
+                    event.message,
+                    event.record.hex()[:16],
+                )
+            case SnapshotAdopted():
+                _LOGGER.info("the chain begins at the proven snapshot at height %d", event.height)
+            case BlockConnected():
+                for each in event.events:
+                    if isinstance(each, CheckpointFinal):
+                        _LOGGER.debug("the block at height %d is final", each.height)
+
+
+async def tell_progress(thread: ChainThread, every_s: float = PROGRESS_EVERY_S) -> None:
+    """Log how far the sync is while there is one, until cancelled."""
+    told: tuple[int, int] | None = None
+    while True:
+        await asyncio.sleep(every_s)
+        progress = await thread.look(lambda engine, now: engine.progress(now))
+        if not progress.synced:
+            now_at = (progress.height, progress.target)
+            if now_at != told:
+                _LOGGER.info("syncing: block %d of %d", *now_at)
+            told = now_at
+        elif told is not None:
+            _LOGGER.info("synced: block %d", progress.height)
+            told = None
+
+
+async def prune(thread: ChainThread, store: SqliteStore, days: int, clock: Callable[[], float]) -> None:
+    """Remove bodies older than some days, once a day, until cancelled."""
+    await asyncio.sleep(_FIRST_PRUNING_S)
+    while True:
+        await prune_once(thread, store, int(clock()) - days * _DAY_S)
+        await asyncio.sleep(_DAY_S)
+
+
+async def prune_once(thread: ChainThread, store: SqliteStore, moment: int) -> int:
+    """Remove the bodies of blocks from before a time as far as that is safe; return how many."""
+    before = await thread.look(lambda _engine, _now: first_since(store, moment))
+    removed = 0
+    while True:
+        start = store.head().pruned
+        limit = min(before, start + 1 + PRUNED_AT_ONCE)
+        if limit <= start + 1:
+            break
+        try:
+            reached = await thread.look(partial(_prune_below, store, limit))
+        except ChainError as error:
+            _LOGGER.info("old bodies stay for now: %s", error.message)
+            break
+        if reached == start:
+            break
+        removed += reached - start
+    if removed:
+        _LOGGER.info("%d old bodies removed", removed)
+    return removed
+
+
+def _prune_below(store: SqliteStore, limit: int, _engine: Engine, _now: float) -> int:
+    return store.prune(limit)
+
+
+def first_since(store: ChainStore, moment: int) -> int:
+    """Return the height of the first block not older than a time, as far as block times ascend."""
+    low, high = 1, store.tip()[0] + 1
+    while low < high:
+        middle = (low + high) // 2
+        header = store.header_at(middle)
+        if header is not None and decode_header(header).time < moment:
+            low = middle + 1
+        else:
+            high = middle
+    return low
