@@ -1,0 +1,479 @@
+"""The delivery gate, sans I/O: which device may give how much now, and why not more.
+
+No ledgered trade, no physical exchange: power is asked of a device only for sales of this home that are in
+the chain with the wanted confirmations (or final), within their windows, above the device's reserve, and up
+to the energy agreed for the slot. `evaluate` is called whenever something changed and at the latest when it
+says; it returns what a driver has to carry out, in that order.
+
+What counts is what leaves the home: a command covers the booked power and what the home itself draws, and is
+corrected by the measured exchange with the grid. Energy of the slot that is missing is made up for with at
+most a tenth more than the booked power.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from ledger_core.client.views import TradeView
+from ledger_core.units import energy, mean_power, share_out
+
+from .agreed import agreed_from, agreed_in, runs_in, slot_of
+
+RETRY_S = 30.0
+"""A device that refused or could not be reached is asked again after this time."""
+CORRECT_S = 3.0
+"""A command's power is corrected at most so often."""
+DEADBAND_W = 30
+CATCH_UP_PERMILLE = 1100
+RESUME_PERMILLE = 20
+"""A store that reached its reserve delivers again when it is so far above it."""
+SHORTFALL_WH = 20
+SHORTFALL_PERMILLE = 50
+
+
+class TradeState(StrEnum):
+    """How a sale of this home stands at the gate."""
+
+    WAITING = "waiting"
+    """For its window."""
+    UNCONFIRMED = "unconfirmed"
+    """Not as deep in the chain as the user wants."""
+    DELIVERING = "delivering"
+    DELIVERED = "delivered"
+    """This slot's energy has left the home; the next slot goes on."""
+    BLOCKED = "blocked"
+    """It should be delivered and can't be; the reason tells why."""
+
+
+class Block(StrEnum):
+    """Why a sale that should be delivered is not."""
+
+    DRY_RUN = "dry_run"
+    NODE_AWAY = "node_away"
+    NO_DEVICE = "no_device"
+    DEVICE_LOST = "device_lost"
+    REFUSED = "refused"
+    RESERVE = "reserve"
+
+
+class End(StrEnum):
+    """Why a delivery ended."""
+
+    WINDOW = "window_ended"
+    ENERGY = "energy_delivered"
+    RESERVE = "reserve_reached"
+    TERMINATED = "terminated"
+    LOST = "device_lost"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceNow:
+    """A device that delivers for an asset, as it stands now; W and per mille."""
+
+    commandable: bool
+    """False: it feeds in by itself, such as PV; nothing is commanded."""
+    reachable: bool
+    max_w: int
+    output_w: int | None = None
+    """What it gives now; None: not known."""
+    level_permille: int | None = None
+    """How full its store is; None: it has none, or does not tell."""
+    reserve_permille: int | None = None
+    """None: no reserve is kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """All that the gate looks at; times in UTC seconds."""
+
+    now: float
+    slot_s: int
+    home: str
+    """This home's key, hexadecimal."""
+    enabled: bool
+    trades: tuple[TradeView, ...]
+    tip: int
+    final: int
+    known_until: float | None
+    """Until when the newest view of the chain is relied on; None: it is kept up to date."""
+    devices: Mapping[str, DeviceNow]
+    """By asset, hexadecimal."""
+    surplus_w: int | None = None
+    """What the home gives to the grid now, negative when it draws; None: not measured."""
+    measured_at: float = 0.0
+    exported_wh: int | None = None
+    """The meter's cumulative export; None: not measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Have an asset's device give this power until a time; the reserve is the device's own watch."""
+
+    asset: str
+    power_w: int
+    until: float
+    reserve_permille: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Take an asset's command back."""
+
+    asset: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A trade's delivery began."""
+
+    trade: TradeView
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A trade's delivery ended; Wh that left the home for it."""
+
+    trade: TradeView
+    reason: End
+    sent_wh: int
+
+
+@dataclass(frozen=True, slots=True)
+class Short:
+    """A slot's agreed energy will not be reached."""
+
+    trade: TradeView
+    slot_end: int
+    agreed_wh: int
+    expected_wh: int
+    reason: Block | None
+
+
+type Action = Command | Release | Started | Ended | Short
+
+
+@dataclass(slots=True)
+class _Sale:
+    """What the gate knows of one sale."""
+
+    trade: TradeView
+    height: int
+    state: TradeState = TradeState.WAITING
+    block: Block | None = None
+    started: bool = False
+    sent_wh: int = 0
+    slot: int = -1
+    slot_sent_wh: int = 0
+    short_told: int = -1
+
+
+@dataclass(slots=True)
+class _Asset:
+    """What the gate has asked of one asset's device."""
+
+    power_w: int = 0
+    until: float = 0.0
+    ordered_at: float = 0.0
+    retry_at: float = 0.0
+    block: Block | None = None
+    at_reserve: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SaleView:
+    """How a sale stands, for people."""
+
+    trade: TradeView
+    state: TradeState
+    block: Block | None
+    sent_wh: int
+    confirmations: int
+
+
+@dataclass(slots=True)
+class Gate:
+    """The gate of one home. `confirmations`: blocks including the trade's own; None: only when final."""
+
+    confirmations: int | None = 2
+    sales: dict[str, _Sale] = field(default_factory=dict)
+    assets: dict[str, _Asset] = field(default_factory=dict)
+    heights: dict[str, int] = field(default_factory=dict)
+    """Block of agreement by trade, where an event told it."""
+    _exported: int | None = None
+
+    # --- what the driver tells --------------------------------------------------------------------------
+
+    def note_agreed(self, trade: str, height: int) -> None:
+        """A block of this height made a trade binding."""
+        self.heights[trade] = height
+        if trade in self.sales:
+            self.sales[trade].height = height
+
+    def note_failed(self, asset: str, reason: Block, now: float) -> None:
+        """A command was refused, did not get through, or ended by itself."""
+        row = self.assets.setdefault(asset, _Asset())
+        row.power_w = 0
+        row.block = reason
+        row.retry_at = now + RETRY_S
+        row.at_reserve = row.at_reserve or reason is Block.RESERVE
+
+    def kept(self) -> dict[str, dict[str, int | bool]]:
+        """Return what must survive a restart."""
+        return {
+            name: {"height": sale.height, "started": sale.started, "sent_wh": sale.sent_wh}
+            for name, sale in self.sales.items()
+        }
+
+    def restore(self, kept: Mapping[str, Mapping[str, int | bool]], trades: Iterable[TradeView]) -> None:
+        """Go on from what `kept` gave before a restart, with the trades that there are now."""
+        for trade in trades:
+            row = kept.get(trade.trade)
+            if row is not None:
+                sale = _Sale(trade, int(row["height"]))
+                sale.started = bool(row["started"])
+                sale.sent_wh = int(row["sent_wh"])
+                self.sales[trade.trade] = sale
+
+    def views(self, tip: int) -> list[SaleView]:
+        """Return how every sale stands, earliest window first."""
+        ordered = sorted(self.sales.values(), key=lambda sale: (sale.trade.start, sale.trade.trade))
+        return [
+            SaleView(sale.trade, sale.state, sale.block, sale.sent_wh, max(tip - sale.height + 1, 0))
+            for sale in ordered
+        ]
+
+    # --- deciding ---------------------------------------------------------------------------------------
+
+    def evaluate(self, world: World) -> list[Action]:
+        """Return what has to be done now."""
+        actions: list[Action] = []
+        self._count(world)
+        self._follow(world, actions)
+        slot = slot_of(world.now, world.slot_s)
+        due: dict[str, list[_Sale]] = {}
+        for sale in self.sales.values():
+            self._judge(sale, slot, world)
+            if sale.state is TradeState.DELIVERING:
+                due.setdefault(sale.trade.asset, []).append(sale)
+        for asset in sorted(due.keys() | self.assets.keys()):
+            self._drive(asset, due.get(asset, []), world, actions)
+        for sale in self.sales.values():
+            self._tell(sale, slot, world, actions)
+        return actions
+
+    def next_due(self, world: World) -> float:
+        """Return when `evaluate` must be called again even if nothing changes."""
+        slot_end = slot_of(world.now, world.slot_s) + world.slot_s
+        times = [float(slot_end)]
+        times += [row.retry_at for row in self.assets.values() if row.retry_at > world.now]
+        if world.known_until is not None and world.known_until > world.now:
+            times.append(world.known_until)
+        return min(times)
+
+    def release_all(self, reason: End) -> list[Action]:
+        """Return what ends everything now: unloading, stopping."""
+        actions: list[Action] = [Release(name, reason) for name, row in self.assets.items() if row.power_w]
+        for sale in self.sales.values():
+            if sale.started:
+                actions.append(Ended(sale.trade, reason, sale.sent_wh))
+                sale.started = False
+        self.assets.clear()
+        return actions
+
+    # --- energy -----------------------------------------------------------------------------------------
+
+    def _count(self, world: World) -> None:
+        """Share what the meter counted since the last look over the sales of the slot it belongs to."""
+        now_wh = world.exported_wh
+        before, self._exported = self._exported, now_wh if now_wh is not None else self._exported
+        if now_wh is None or before is None or now_wh <= before:
+            return
+        open_sales = [
+            sale
+            for sale in self.sales.values()
+            if sale.started and sale.slot >= 0 and runs_in(sale.trade, sale.slot)
+        ]
+        open_sales.sort(key=lambda sale: sale.trade.trade)
+        claims = [
+            max(agreed_in(sale.trade, sale.slot, world.slot_s) - sale.slot_sent_wh, 0) for sale in open_sales
+        ]
+        shares = share_out(now_wh - before, claims, [sale.trade.trade.encode() for sale in open_sales])
+        for sale, share in zip(open_sales, shares, strict=True):
+            sale.slot_sent_wh += share
+            sale.sent_wh += share
+
+    # --- sales ------------------------------------------------------------------------------------------
+
+    def _follow(self, world: World, actions: list[Action]) -> None:
+        """Take over the chain's view: new sales, changed ends, sales that are gone."""
+        mine = {trade.trade: trade for trade in world.trades if trade.seller.key == world.home}
+        for name in [name for name in self.sales if name not in mine]:
+            sale = self.sales.pop(name)
+            self.heights.pop(name, None)
+            if sale.started:
+                over = world.now >= sale.trade.end
+                actions.append(Ended(sale.trade, End.WINDOW if over else End.TERMINATED, sale.sent_wh))
+        for name, trade in mine.items():
+            known = self.sales.get(name)
+            if known is None:
+                # Nobody told its block: it stands in the chain up to the tip, so it is counted from there.
+                self.sales[name] = _Sale(trade, self.heights.get(name, world.tip))
+            else:
+                known.trade = trade
+
+    def _judge(self, sale: _Sale, slot: int, world: World) -> None:
+        """Say how a sale stands, apart from what its device can do."""
+        trade = sale.trade
+        if sale.slot != slot:
+            sale.slot, sale.slot_sent_wh = slot, 0
+        sale.block = None
+        if not trade.start <= world.now < trade.end:
+            sale.state = TradeState.DELIVERED if world.now >= trade.end else TradeState.WAITING
+        elif not self._confirmed(sale, world):
+            sale.state = TradeState.UNCONFIRMED
+        elif not world.enabled:
+            sale.state, sale.block = TradeState.BLOCKED, Block.DRY_RUN
+        elif world.known_until is not None and world.now >= world.known_until:
+            sale.state, sale.block = TradeState.BLOCKED, Block.NODE_AWAY
+        elif sale.slot_sent_wh >= agreed_in(trade, slot, world.slot_s):
+            sale.state = TradeState.DELIVERED
+        else:
+            sale.state = TradeState.DELIVERING
+
+    def _confirmed(self, sale: _Sale, world: World) -> bool:
+        if sale.height <= world.final:
+            return True
+        return self.confirmations is not None and world.tip - sale.height + 1 >= self.confirmations
+
+    # --- devices ----------------------------------------------------------------------------------------
+
+    def _drive(self, asset: str, sales: list[_Sale], world: World, actions: list[Action]) -> None:
+        """Command, correct or release one asset's device."""
+        row = self.assets.setdefault(asset, _Asset())
+        device = world.devices.get(asset)
+        block = self._blocked(row, device, world)
+        if block is not None:
+            for sale in sales:
+                sale.state, sale.block = TradeState.BLOCKED, block
+            sales = []
+        if not sales or device is None or not device.commandable:
+            if row.power_w:
+                actions.append(Release(asset, str(block or self._why(asset, world))))
+                row.power_w = 0
+            return
+        row.block = None
+        target = sum(self._target(sale, world) for sale in sales)
+        until = float(min(sale.trade.end for sale in sales))
+        power = self._power(row, device, target, world)
+        if power <= 0:
+            if row.power_w:
+                actions.append(Release(asset, "the home gives enough without it"))
+                row.power_w = 0
+            return
+        if self._worth(row, power, until, target, world):
+            row.power_w, row.until, row.ordered_at = power, until, world.now
+            actions.append(Command(asset, power, until, device.reserve_permille))
+
+    def _why(self, asset: str, world: World) -> str:
+        """Say why nothing is asked of a device any more."""
+        sales = [sale for sale in self.sales.values() if sale.trade.asset == asset and sale.started]
+        for sale in sales:
+            if sale.block is not None:
+                return sale.block
+            if sale.state is TradeState.DELIVERED and world.now < sale.trade.end:
+                return End.ENERGY
+        return End.WINDOW if sales else End.TERMINATED
+
+    def _blocked(self, row: _Asset, device: DeviceNow | None, world: World) -> Block | None:
+        if device is None:
+            return Block.NO_DEVICE
+        if not device.reachable:
+            return Block.DEVICE_LOST
+        if row.retry_at > world.now:
+            return row.block
+        level, reserve = device.level_permille, device.reserve_permille
+        if level is not None and reserve is not None:
+            row.at_reserve = level <= reserve or (row.at_reserve and level < reserve + RESUME_PERMILLE)
+            if row.at_reserve:
+                return Block.RESERVE
+        return None
+
+    def _target(self, sale: _Sale, world: World) -> int:
+        """Return the power that a sale needs to leave the home now, near what is booked."""
+        trade = sale.trade
+        agreed = agreed_in(trade, sale.slot, world.slot_s)
+        if world.exported_wh is None:  # nobody counts what leaves: evenly over the slot
+            return mean_power(agreed, world.slot_s)
+        left_wh = agreed - sale.slot_sent_wh
+        left_s = max(sale.slot + world.slot_s - world.now, 1.0)
+        needed = int(left_wh * 3600 / left_s)
+        return min(max(needed, trade.watts * (2000 - CATCH_UP_PERMILLE) // 1000), _most(trade.watts))
+
+    def _power(self, row: _Asset, device: DeviceNow, target: int, world: World) -> int:
+        """Return the power to command, so that the target leaves the home."""
+        wanted = target
+        if world.surplus_w is not None:
+            all_targets = sum(
+                self._target(sale, world)
+                for sale in self.sales.values()
+                if sale.state is TradeState.DELIVERING
+            )
+            output = device.output_w if device.output_w is not None else row.power_w
+            gap = all_targets - world.surplus_w
+            wanted = output + gap * target // max(all_targets, 1)
+        return min(wanted, device.max_w)
+
+    def _worth(self, row: _Asset, power: int, until: float, target: int, world: World) -> bool:
+        """Whether a command is new, or differs enough from what is in force and was measured since."""
+        if not row.power_w or row.until != until:
+            return True
+        if world.now - row.ordered_at < CORRECT_S or world.measured_at <= row.ordered_at + 0.5:
+            return False
+        return abs(power - row.power_w) > max(DEADBAND_W, target * 30 // 1000)
+
+    # --- telling ----------------------------------------------------------------------------------------
+
+    def _tell(self, sale: _Sale, slot: int, world: World, actions: list[Action]) -> None:
+        """Tell when a delivery begins, ends, or will fall short."""
+        trade = sale.trade
+        if sale.state is TradeState.DELIVERING and not sale.started:
+            sale.started = True
+            actions.append(Started(trade))
+        elif sale.started and sale.state is TradeState.BLOCKED:
+            sale.started = False
+            actions.append(Ended(trade, _END_OF.get(sale.block, End.STOPPED), sale.sent_wh))
+        elif sale.started and world.now >= trade.end:
+            sale.started = False
+            agreed = agreed_from(trade, trade.start, world.slot_s)
+            actions.append(Ended(trade, End.ENERGY if sale.sent_wh >= agreed else End.WINDOW, sale.sent_wh))
+        self._tell_short(sale, slot, world, actions)
+
+    def _tell_short(self, sale: _Sale, slot: int, world: World, actions: list[Action]) -> None:
+        """Tell once in a slot that its energy will not be reached, as soon as that can be seen."""
+        if sale.short_told == slot or sale.state not in (TradeState.BLOCKED, TradeState.DELIVERING):
+            return
+        agreed = agreed_in(sale.trade, slot, world.slot_s)
+        expected = sale.slot_sent_wh
+        if sale.state is TradeState.DELIVERING:
+            if world.exported_wh is None:
+                return
+            left_s = max(int(slot + world.slot_s - world.now), 0)
+            expected += energy(_most(sale.trade.watts), left_s)
+        if agreed - expected > max(SHORTFALL_WH, agreed * SHORTFALL_PERMILLE // 1000):
+            sale.short_told = slot
+            actions.append(Short(sale.trade, slot + world.slot_s, agreed, expected, sale.block))
+
+
+def _most(watts: int) -> int:
+    return watts * CATCH_UP_PERMILLE // 1000
+
+
+_END_OF: Final[dict[Block | None, End]] = {
+    Block.RESERVE: End.RESERVE,
+    Block.DEVICE_LOST: End.LOST,
+    Block.REFUSED: End.LOST,
+    Block.NO_DEVICE: End.LOST,
+}

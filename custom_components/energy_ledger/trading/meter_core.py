@@ -1,0 +1,173 @@
+"""From a meter's samples to its registers at slot boundaries, sans I/O.
+
+A sample within a second of a boundary counts as measured there. Otherwise the register is taken on the
+straight line between the samples around the boundary, rounded down: interpolated, or estimated when the
+samples lie far apart. A register that runs backwards or faster than the connection can carry is not taken:
+readings pause until the meter tells plausible figures again, and nothing is made up meanwhile.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from ledger_core.records.readings import Quality, ReadingRow
+from ledger_core.units import energy
+
+MEASURED_S = 1.0
+"""A sample this near to a boundary is the boundary's."""
+INTERPOLATED_S = 120.0
+"""Between samples further apart than this, and than half a slot, a register is only estimated."""
+JUMP_PERMILLE = 1250
+JUMP_WH = 100
+"""Beside what the connection carries at a quarter more than its rating: resolution of coarse meters."""
+MAX_PENDING = 192 * 16
+"""Boundaries kept for a node that is away; older ones were settled without them long ago."""
+
+
+class Problem(StrEnum):
+    """Why a meter's readings pause."""
+
+    BACKWARDS = "meter_backwards"
+    JUMP = "meter_jump"
+    CLOCK = "clock_backwards"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A meter's registers at one moment: UTC seconds, Wh."""
+
+    at: float
+    import_wh: int
+    export_wh: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Why readings pause: the register, what it told last, and what it tells now (Wh)."""
+
+    problem: Problem
+    register: str
+    before_wh: int
+    after_wh: int
+    since: float
+
+
+@dataclass(slots=True)
+class Boundaries:
+    """One meter's boundaries: taken from samples, kept until the chain has them."""
+
+    slot_s: int
+    rating_w: int
+    last: Sample | None = None
+    pause: Pause | None = None
+    pending: list[ReadingRow] = field(default_factory=list)
+    """Not in the chain yet, oldest first."""
+
+    def take(self, sample: Sample) -> list[ReadingRow]:
+        """Take a sample; returns the boundaries that it completes, which are pending from now on."""
+        last = self.last
+        if last is None:
+            self.last = sample
+            return self._first(sample)
+        if sample.at <= last.at:
+            if sample.at < last.at - self.slot_s:
+                self.pause = Pause(Problem.CLOCK, "clock", int(last.at), int(sample.at), sample.at)
+            return []
+        if not self._plausible(last, sample):
+            return []
+        self.pause = None
+        self.last = sample
+        rows = [self._at(end, last, sample) for end in self._ends(last.at, sample.at)]
+        self.pending += rows
+        del self.pending[:-MAX_PENDING]
+        return rows
+
+    def confirm(self, end: int) -> None:
+        """The chain holds the boundaries up to this one."""
+        self.pending = [row for row in self.pending if row.end > end]
+
+    def _first(self, sample: Sample) -> list[ReadingRow]:
+        """A first sample gives a boundary only if it lies on one."""
+        near = round(sample.at / self.slot_s) * self.slot_s
+        if abs(sample.at - near) > MEASURED_S or near > sample.at:
+            return []
+        row = ReadingRow(near, sample.import_wh, sample.export_wh, Quality.MEASURED)
+        self.pending.append(row)
+        return [row]
+
+    def _ends(self, after: float, until: float) -> range:
+        """Return the boundaries after one time, up to another."""
+        first = (int(after) // self.slot_s + 1) * self.slot_s
+        return range(first, int(until) + 1, self.slot_s)
+
+    def _at(self, end: int, before: Sample, after: Sample) -> ReadingRow:
+        if after.at - end <= MEASURED_S:
+            return ReadingRow(end, after.import_wh, after.export_wh, Quality.MEASURED)
+        if end - before.at <= MEASURED_S:
+            return ReadingRow(end, before.import_wh, before.export_wh, Quality.MEASURED)
+        # Milliseconds, so that no float enters what is signed.
+        whole, part = int((after.at - before.at) * 1000), int((end - before.at) * 1000)
+        gap = after.at - before.at
+        near = gap <= max(INTERPOLATED_S, self.slot_s / 2)
+        return ReadingRow(
+            end,
+            before.import_wh + (after.import_wh - before.import_wh) * part // whole,
+            before.export_wh + (after.export_wh - before.export_wh) * part // whole,
+            Quality.INTERPOLATED if near else Quality.ESTIMATED,
+        )
+
+    def _plausible(self, last: Sample, sample: Sample) -> bool:
+        """Whether a sample may follow; if not, readings pause."""
+        seconds = int(sample.at - last.at) + 1
+        limit = energy(self.rating_w, seconds) * JUMP_PERMILLE // 1000 + JUMP_WH
+        for register, before, after in (
+            ("import", last.import_wh, sample.import_wh),
+            ("export", last.export_wh, sample.export_wh),
+        ):
+            problem = None
+            if after < before:
+                problem = Problem.BACKWARDS
+            elif after - before > limit or self._still_jumped(register, after):
+                problem = Problem.JUMP
+            if problem is not None:
+                since = sample.at if self.pause is None else self.pause.since
+                first = after if self.pause is None else self.pause.after_wh
+                self.pause = Pause(problem, register, before, first, since)
+                return False
+        return True
+
+    def _still_jumped(self, register: str, after: int) -> bool:
+        """A jump does not become true by waiting until it might have been: the register must come back."""
+        pause = self.pause
+        if pause is None or pause.problem is not Problem.JUMP or pause.register != register:
+            return False
+        return after >= pause.after_wh
+
+    # --- over restarts ----------------------------------------------------------------------------------
+
+    def kept(self) -> dict[str, Any]:
+        """Return what must survive a restart, JSON-friendly."""
+        last, pause = self.last, self.pause
+        return {
+            "last": None if last is None else [last.at, last.import_wh, last.export_wh],
+            "pause": None
+            if pause is None
+            else [pause.problem.value, pause.register, pause.before_wh, pause.after_wh, pause.since],
+            "pending": [[row.end, row.import_wh, row.export_wh, int(row.quality)] for row in self.pending],
+        }
+
+    def restore(self, kept: Mapping[str, Any]) -> None:
+        """Go on from what `kept` gave."""
+        last: Sequence[Any] | None = kept.get("last")
+        if last is not None:
+            self.last = Sample(float(last[0]), int(last[1]), int(last[2]))
+        pause: Sequence[Any] | None = kept.get("pause")
+        if pause is not None:
+            self.pause = Pause(
+                Problem(pause[0]), str(pause[1]), int(pause[2]), int(pause[3]), float(pause[4])
+            )
+        self.pending = [
+            ReadingRow(int(end), int(imported), int(exported), Quality(int(quality)))
+            for end, imported, exported, quality in kept.get("pending", [])
+        ]

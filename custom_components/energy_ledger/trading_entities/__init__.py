@@ -1,0 +1,1 @@
+"""Entities of trading: the surplus, and how each rule stands."""
