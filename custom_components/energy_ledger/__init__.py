@@ -1,22 +1,26 @@
 """Energy Ledger for Home Assistant."""
 
-from homeassistant.const import CONF_TOKEN, CONF_URL
-from homeassistant.core import HomeAssistant
+from typing import Any
+
+from homeassistant.config_entries import ConfigEntry
+from homeassistant.core import HomeAssistant, callback
 from homeassistant.exceptions import ConfigEntryError
 from homeassistant.helpers import config_validation as cv
 from homeassistant.helpers import device_registry as dr
-from homeassistant.helpers.aiohttp_client import async_get_clientsession
+from homeassistant.helpers.start import async_at_started
 
 from .vendor import LEDGER_FOLDER  # isort: skip  # before anything that imports ledger_core
 from ledger_core.client.home import Home
 
-from ledger_core.client import NodeClient
-
-from .const import CONF_HOME, DOMAIN
+from .const import CONF_CHAIN_ID, CONF_COMMUNITY, CONF_HOME, CONF_INVITATION, DOMAIN
 from .data import EnergyLedgerData, EnergyLedgerEntry
+from .device_runtime.manager import async_start_devices
 from .entity import home_device_info
-from .key_store import async_key_store
+from .key_store import HomeKey, async_key_store
 from .ledger import LedgerCoordinator
+from .membership import Joining
+from .node_setup import async_connect, require_version
+from .observers import async_start_observers
 from .platforms import PLATFORMS
 
 _ = LEDGER_FOLDER
@@ -26,28 +30,94 @@ CONFIG_SCHEMA = cv.config_entry_only_config_schema(DOMAIN)
 
 async def async_setup_entry(hass: HomeAssistant, entry: EnergyLedgerEntry) -> bool:
     """Set up a home in its community."""
+    key = await _async_key(hass, entry)
+    client, node = await async_connect(hass, entry)
+    try:
+        ledger = LedgerCoordinator(hass, entry, client, key.address)
+        await ledger.async_config_entry_first_refresh()
+        _require_community(entry, ledger)
+        if node is None:
+            require_version(hass, entry, ledger.data.status.version)
+        chain_id = bytes.fromhex(entry.data[CONF_CHAIN_ID])
+        entry.runtime_data = EnergyLedgerData(
+            client=client, key=key, home=Home(client, key.signer, chain_id=chain_id), node=node, ledger=ledger
+        )
+        await _async_start(hass, entry)
+    except BaseException:
+        if node is not None:
+            await node.stop()
+        raise
+    return True
+
+
+async def _async_key(hass: HomeAssistant, entry: EnergyLedgerEntry) -> HomeKey:
     keys = await async_key_store(hass)
     try:
-        key = keys.get(entry.data[CONF_HOME])
+        return keys.get(entry.data[CONF_HOME])
     except KeyError as error:
         raise ConfigEntryError(
             translation_domain=DOMAIN,
             translation_key="key_missing",
             translation_placeholders={"home": entry.data[CONF_HOME]},
         ) from error
-    client = NodeClient(entry.data[CONF_URL], entry.data[CONF_TOKEN], session=async_get_clientsession(hass))
-    ledger = LedgerCoordinator(hass, entry, client, key.address)
-    await ledger.async_config_entry_first_refresh()
-    data = EnergyLedgerData(client=client, key=key, home=Home(client, key.signer), node=None, ledger=ledger)
-    entry.runtime_data = data
-    data.home_device_id = (
-        dr.async_get(hass).async_get_or_create(config_entry_id=entry.entry_id, **home_device_info(entry)).id
+
+
+def _require_community(entry: EnergyLedgerEntry, ledger: LedgerCoordinator) -> None:
+    """Refuse a node that belongs to another community."""
+    status = ledger.data.status
+    if status.chain_id != entry.data[CONF_CHAIN_ID]:
+        raise ConfigEntryError(
+            translation_domain=DOMAIN,
+            translation_key="other_community",
+            translation_placeholders={"found": status.community, "wanted": entry.data[CONF_COMMUNITY]},
+        )
+
+
+async def _async_start(hass: HomeAssistant, entry: EnergyLedgerEntry) -> None:
+    data = entry.runtime_data
+    home_device = dr.async_get(hass).async_get_or_create(
+        config_entry_id=entry.entry_id, **home_device_info(entry)
     )
+    data.home_device_id = home_device.id
+    await async_start_observers(hass, entry)
+    await async_start_devices(hass, entry)
     await hass.config_entries.async_forward_entry_setups(entry, PLATFORMS)
-    ledger.start()
-    return True
+    if CONF_INVITATION in entry.data:
+        joining = Joining(hass, entry, data.home, data.ledger)
+        entry.async_create_background_task(hass, joining.run(), f"{entry.title} joining")
+
+    @callback
+    def follow(_: HomeAssistant) -> None:
+        data.ledger.start()
+
+    # Only then automations listen: none of them misses what happened while Home Assistant was away.
+    entry.async_on_unload(async_at_started(hass, follow))
+    entry.async_on_unload(entry.add_update_listener(_Reloader(entry)))
+
+
+class _Reloader:
+    """Reloads an entry when what it was set up with has changed, and for nothing else."""
+
+    def __init__(self, entry: ConfigEntry[Any]) -> None:
+        self._known = self._fingerprint(entry)
+
+    async def __call__(self, hass: HomeAssistant, entry: ConfigEntry[Any]) -> None:
+        found = self._fingerprint(entry)
+        if found != self._known:
+            self._known = found
+            hass.config_entries.async_schedule_reload(entry.entry_id)
+
+    @staticmethod
+    def _fingerprint(entry: ConfigEntry[Any]) -> object:
+        data = {key: value for key, value in entry.data.items() if key != CONF_INVITATION}
+        subentries = {key: (each.title, dict(each.data)) for key, each in entry.subentries.items()}
+        return data, dict(entry.options), subentries
 
 
 async def async_unload_entry(hass: HomeAssistant, entry: EnergyLedgerEntry) -> bool:
-    """Unload an entry."""
-    return await hass.config_entries.async_unload_platforms(entry, PLATFORMS)
+    """Unload an entry; its node ends last."""
+    if not await hass.config_entries.async_unload_platforms(entry, PLATFORMS):
+        return False
+    if entry.runtime_data.node is not None:
+        await entry.runtime_data.node.stop()
+    return True

@@ -48,6 +48,7 @@ def signal_event(entry_id: str) -> str:
 
 ISSUE_NODE_CANNOT_START: Final = "node_cannot_start"
 ISSUE_NODE_VERSION_MISMATCH: Final = "node_version_mismatch"
+ISSUE_INVITATION_REFUSED: Final = "invitation_refused"
 
 
 def issue_id(issue: str, entry_id: str) -> str:

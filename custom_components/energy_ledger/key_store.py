@@ -65,6 +65,11 @@ class KeyStore:
         """Write the file; it is on disk when this returns."""
         await self._store.async_save({"homes": self._homes})
 
+    @property
+    def homes(self) -> list[str]:
+        """The addresses of the homes whose keys are here."""
+        return list(self._homes)
+
     async def async_add(self, signer: SoftwareSigner) -> HomeKey:
         """Keep a home's key; one that is there already stays with its meters."""
         home = address(signer.public_key)

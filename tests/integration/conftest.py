@@ -1,5 +1,7 @@
 """Entries of the integration against a real node API."""
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -29,10 +31,17 @@ from tests.node.api_world import TOKEN, ApiWorld, api_world
 type EntryMaker = Callable[..., Awaitable[MockConfigEntry]]
 
 
+async def wait_until(condition: Callable[[], object], seconds: float = 30.0) -> None:
+    """Return as soon as a condition holds; raises TimeoutError."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
 @pytest.fixture
 def world() -> World:
-    """A community of three homes: anna (the authority), bert and cara."""
-    return World()
+    """A community of three homes, founded now: anna (the authority), bert and cara."""
+    return World(created=int(time.time()))
 
 
 @pytest.fixture

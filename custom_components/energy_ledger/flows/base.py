@@ -1,0 +1,60 @@
+"""What the steps of the config flow share: what was chosen so far, and how the flow ends."""
+
+from typing import Any, Protocol
+
+from homeassistant.config_entries import ConfigFlow, ConfigFlowResult
+
+from ledger_core.errors import LedgerError
+from ledger_core.keys import SoftwareSigner, address
+
+from ..const import CONF_CHAIN_ID, CONF_HOME, DOMAIN
+from ..key_store import async_key_store
+
+
+class Plan(Protocol):
+    """A way into a community, once everything but the home's key is known."""
+
+    @property
+    def title(self) -> str:
+        """The community's name."""
+
+    async def prepare(self, signer: SoftwareSigner) -> dict[str, Any]:
+        """Do what comes before the entry, and return the entry's data; raises LedgerError, OSError.
+
+        Repeating it after a failure does no harm.
+        """
+
+
+class FlowBase(ConfigFlow):
+    """The end of every way into a community."""
+
+    def __init__(self) -> None:
+        """Begin with nothing chosen."""
+        self.plan: Plan | None = None
+        self.signer: SoftwareSigner | None = None
+
+    def community_configured(self, chain_id: str) -> bool:
+        """Tell whether this Home Assistant has an entry of a community already."""
+        return any(
+            entry.data.get(CONF_CHAIN_ID) == chain_id
+            for entry in self.hass.config_entries.async_entries(DOMAIN)
+        )
+
+    async def async_step_prepare(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Prepare what the entry needs, and make it; after a failure again when the user says so."""
+        if self.plan is None or self.signer is None:
+            return self.async_abort(reason="unknown")
+        try:
+            data = await self.plan.prepare(self.signer)
+        except (LedgerError, OSError) as error:
+            reason = error.message if isinstance(error, LedgerError) else str(error)
+            return self.async_show_form(
+                step_id="prepare",
+                errors={"base": "cannot_prepare"},
+                description_placeholders={"reason": reason},
+            )
+        home = address(self.signer.public_key)
+        await self.async_set_unique_id(f"{data[CONF_CHAIN_ID]}_{home}")
+        self._abort_if_unique_id_configured()
+        await (await async_key_store(self.hass)).async_add(self.signer)
+        return self.async_create_entry(title=self.plan.title, data={**data, CONF_HOME: home})

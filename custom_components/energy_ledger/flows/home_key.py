@@ -1,0 +1,96 @@
+"""Steps: the home's key, made new, restored from its recovery code, or one that is kept here already."""
+
+from typing import Any
+
+import probatio as vol
+from homeassistant.config_entries import ConfigFlowResult
+from homeassistant.helpers.selector import (
+    SelectOptionDict,
+    SelectSelector,
+    SelectSelectorConfig,
+    TextSelector,
+    TextSelectorConfig,
+    TextSelectorType,
+)
+
+from ledger_core.keys import AddressError, SoftwareSigner, parse_seed_text, seed_text
+
+from ..const import CONF_HOME, DOMAIN
+from ..key_store import async_key_store
+from .base import FlowBase
+
+CONF_CODE = "recovery_code"
+CONF_KEPT = "kept"
+_GROUP = 4
+
+
+def grouped(code: str) -> str:
+    """Return a recovery code in groups of four, as people copy it."""
+    return " ".join(code[at : at + _GROUP] for at in range(0, len(code), _GROUP))
+
+
+def parse_code(text: str) -> SoftwareSigner:
+    """Return the key of a recovery code, with or without blanks and dashes; raises AddressError."""
+    return SoftwareSigner(parse_seed_text("".join(text.replace("-", "").split())))
+
+
+class HomeKeySteps(FlowBase):
+    """How the home gets its key; leads to `prepare`."""
+
+    async def async_step_home_key(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Ask where the key comes from."""
+        options = ["new_key", "restore_key"]
+        if await self._unused_keys():
+            options.append("kept_key")
+        return self.async_show_menu(step_id="home_key", menu_options=options)
+
+    async def async_step_new_key(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Make a key, and show its recovery code once."""
+        errors: dict[str, str] = {}
+        if self.signer is None:
+            self.signer = SoftwareSigner.generate()
+        elif user_input is not None:
+            if user_input[CONF_KEPT]:
+                return await self.async_step_prepare()
+            errors[CONF_KEPT] = "code_not_kept"
+        return self.async_show_form(
+            step_id="new_key",
+            data_schema=vol.Schema({vol.Required(CONF_KEPT, default=False): bool}),
+            errors=errors,
+            description_placeholders={"code": grouped(seed_text(self.signer.export_seed()))},
+        )
+
+    async def async_step_restore_key(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Restore a key from its recovery code."""
+        errors: dict[str, str] = {}
+        placeholders = {"position": ""}
+        if user_input is not None:
+            try:
+                self.signer = parse_code(user_input[CONF_CODE])
+            except AddressError as error:
+                errors[CONF_CODE] = error.code.replace("address_", "code_")
+                placeholders = {name: str(value) for name, value in error.details.items()}
+            else:
+                return await self.async_step_prepare()
+        schema = vol.Schema(
+            {vol.Required(CONF_CODE): TextSelector(TextSelectorConfig(type=TextSelectorType.PASSWORD))}
+        )
+        return self.async_show_form(
+            step_id="restore_key",
+            data_schema=self.add_suggested_values_to_schema(schema, user_input),
+            errors=errors,
+            description_placeholders=placeholders,
+        )
+
+    async def async_step_kept_key(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Take a key that an entry had that was removed."""
+        if user_input is not None:
+            self.signer = (await async_key_store(self.hass)).get(user_input[CONF_HOME]).signer
+            return await self.async_step_prepare()
+        options = [SelectOptionDict(value=home, label=home) for home in await self._unused_keys()]
+        schema = vol.Schema({vol.Required(CONF_HOME): SelectSelector(SelectSelectorConfig(options=options))})
+        return self.async_show_form(step_id="kept_key", data_schema=schema)
+
+    async def _unused_keys(self) -> list[str]:
+        used = {entry.data.get(CONF_HOME) for entry in self.hass.config_entries.async_entries(DOMAIN)}
+        return [home for home in (await async_key_store(self.hass)).homes if home not in used]

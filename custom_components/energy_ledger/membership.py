@@ -1,0 +1,100 @@
+"""Makes the home a member by the invitation that its entry was made with."""
+
+import asyncio
+import logging
+from typing import Any, Final
+
+from homeassistant.config_entries import ConfigEntry
+from homeassistant.core import HomeAssistant
+from homeassistant.helpers import issue_registry as ir
+
+from ledger_core.client import ClientError, RefusedError
+from ledger_core.client.bodies import IntentError
+from ledger_core.client.home import Home
+from ledger_core.errors import LedgerError
+from ledger_core.records.invitations import InvitationLink, decode_link
+from ledger_core.records.types import Role
+
+from .const import CONF_HOME_NAME, CONF_INVITATION, DOMAIN, ISSUE_INVITATION_REFUSED, issue_id
+from .ledger import LedgerCoordinator
+
+_LOGGER = logging.getLogger(__name__)
+
+RETRY_S: Final = 60.0
+
+
+class Joining:
+    """Submits the member record once the node follows the chain, until the home is a member."""
+
+    def __init__(
+        self, hass: HomeAssistant, entry: ConfigEntry[Any], home: Home, ledger: LedgerCoordinator
+    ) -> None:
+        """Prepare to join by the entry's invitation."""
+        self._hass = hass
+        self._entry = entry
+        self._home = home
+        self._ledger = ledger
+        self._submitted: str | None = None
+        self._changed = asyncio.Event()
+
+    async def run(self) -> None:
+        """Return when the home is a member; the invitation is forgotten then."""
+        stop = self._ledger.async_add_listener(self._changed.set)
+        try:
+            while self._ledger.data.account is None:
+                self._changed.clear()
+                if self._ledger.last_update_success and self._ledger.data.status.synced:
+                    await self._try()
+                try:
+                    async with asyncio.timeout(RETRY_S):
+                        await self._changed.wait()
+                except TimeoutError:
+                    # Whatever stood in the way may be gone.
+                    self._submitted = None
+        finally:
+            stop()
+        ir.async_delete_issue(self._hass, DOMAIN, self._issue)
+        kept = {key: value for key, value in self._entry.data.items() if key != CONF_INVITATION}
+        self._hass.config_entries.async_update_entry(self._entry, data=kept)
+
+    @property
+    def _issue(self) -> str:
+        return issue_id(ISSUE_INVITATION_REFUSED, self._entry.entry_id)
+
+    async def _try(self) -> None:
+        if self._submitted is not None:
+            return
+        try:
+            link = decode_link(self._entry.data[CONF_INVITATION])
+            self._submitted = await self._home.join(
+                link, self._entry.data[CONF_HOME_NAME], roles=self._roles(link)
+            )
+        except RefusedError as error:
+            if not error.may_pass:
+                self._submitted = ""  # the same again would be refused again
+                self._tell(error)
+        except ClientError as error:
+            _LOGGER.debug("Not joined yet: %s", error.message)
+        except (IntentError, LedgerError) as error:
+            self._submitted = ""
+            self._tell(error)
+
+    def _roles(self, link: InvitationLink) -> int:
+        """Return the invitation's roles, without `node` where the node is another member's already."""
+        node = self._ledger.data.status.node
+        taken = node is None or any(
+            member.node is not None and member.node.key == node.key for member in self._ledger.data.members
+        )
+        return link.invitation.roles & ~Role.NODE if taken else link.invitation.roles
+
+    def _tell(self, error: LedgerError) -> None:
+        _LOGGER.warning("The community does not take this home: %s", error.message)
+        ir.async_create_issue(
+            self._hass,
+            DOMAIN,
+            self._issue,
+            is_fixable=False,
+            severity=ir.IssueSeverity.ERROR,
+            translation_key=ISSUE_INVITATION_REFUSED,
+            translation_placeholders={"community": self._entry.title, "reason": error.message},
+        )

@@ -1,0 +1,126 @@
+"""Connects an entry to its node: one that runs here, supervised, or one elsewhere."""
+
+from pathlib import Path
+from typing import Any, Final
+
+from homeassistant.config_entries import ConfigEntry
+from homeassistant.const import CONF_TOKEN, CONF_URL, EVENT_HOMEASSISTANT_STOP
+from homeassistant.core import Event, HomeAssistant, callback
+from homeassistant.exceptions import ConfigEntryNotReady
+from homeassistant.helpers import issue_registry as ir
+from homeassistant.helpers.aiohttp_client import async_get_clientsession
+
+from ledger_core import __version__
+from ledger_core.client import NodeClient
+
+from .const import (
+    CONF_ADVERTISE,
+    CONF_DIRECTORY,
+    CONF_DISCOVERY,
+    CONF_LOG_LEVEL,
+    CONF_MINING,
+    CONF_MINING_SHARE,
+    CONF_PEER_PORT,
+    CONF_PEERS,
+    DOMAIN,
+    ISSUE_NODE_CANNOT_START,
+    ISSUE_NODE_VERSION_MISMATCH,
+    issue_id,
+)
+from .node.process import NodeLaunch
+from .node.supervisor import NodeSupervisor, NodeUnavailable
+from .node.versions import version_fits
+
+_ISSUES: Final = (ISSUE_NODE_CANNOT_START, ISSUE_NODE_VERSION_MISMATCH)
+
+
+def data_directory(hass: HomeAssistant, name: str) -> Path:
+    """Return the data directory of a node that runs here, below the configuration directory."""
+    return Path(hass.config.path(DOMAIN, name))
+
+
+def node_settings(entry: ConfigEntry[Any]) -> dict[str, str]:
+    """Return an entry's options as settings of its node; what was never chosen is the node's own default."""
+    options = entry.options
+    found: dict[str, str] = {}
+    for name in (CONF_MINING, CONF_DISCOVERY):
+        if name in options:
+            found[name] = "yes" if options[name] else "no"
+    if CONF_MINING_SHARE in options:
+        found["mining_share"] = str(options[CONF_MINING_SHARE] / 100)
+    if CONF_PEERS in options:
+        found["peers"] = ",".join(options[CONF_PEERS])
+    for name in (CONF_PEER_PORT, CONF_ADVERTISE, CONF_LOG_LEVEL):
+        if name in options:
+            found[name] = str(options[name])
+    return found
+
+
+async def async_connect(
+    hass: HomeAssistant, entry: ConfigEntry[Any]
+) -> tuple[NodeClient, NodeSupervisor | None]:
+    """Return a client of the entry's node, and the supervisor of a node that runs here, started.
+
+    Raises ConfigEntryNotReady.
+    """
+    session = async_get_clientsession(hass)
+    if CONF_URL in entry.data:
+        return NodeClient(entry.data[CONF_URL], entry.data[CONF_TOKEN], session=session), None
+    supervisor = NodeSupervisor(
+        hass,
+        NodeLaunch(directory=data_directory(hass, entry.data[CONF_DIRECTORY]), settings=node_settings(entry)),
+        lambda url, token: NodeClient(url, token, session=session),
+        lambda trouble: tell_trouble(hass, entry, trouble),
+    )
+    supervisor.on_moved = lambda: hass.config_entries.async_schedule_reload(entry.entry_id)
+    try:
+        client = await supervisor.start()
+    except NodeUnavailable as error:
+        tell_trouble(hass, entry, error)
+        raise _not_ready(error) from error
+
+    async def stop(_: Event) -> None:
+        await supervisor.stop()
+
+    # Entries are not unloaded when Home Assistant stops.
+    entry.async_on_unload(hass.bus.async_listen(EVENT_HOMEASSISTANT_STOP, stop))
+    return client, supervisor
+
+
+def require_version(hass: HomeAssistant, entry: ConfigEntry[Any], version: str) -> None:
+    """Check the version of a node elsewhere; raises ConfigEntryNotReady until it fits."""
+    if version_fits(version, __version__):
+        tell_trouble(hass, entry, None)
+        return
+    trouble = NodeUnavailable(
+        ISSUE_NODE_VERSION_MISMATCH, f"the node has version {version}, expected is {__version__}"
+    )
+    tell_trouble(hass, entry, trouble)
+    raise _not_ready(trouble)
+
+
+@callback
+def tell_trouble(hass: HomeAssistant, entry: ConfigEntry[Any], trouble: NodeUnavailable | None) -> None:
+    """Make the repair issue for why the node does not run; None removes it."""
+    for issue in _ISSUES:
+        if trouble is None or trouble.issue != issue:
+            ir.async_delete_issue(hass, DOMAIN, issue_id(issue, entry.entry_id))
+    if trouble is not None:
+        ir.async_create_issue(
+            hass,
+            DOMAIN,
+            issue_id(trouble.issue, entry.entry_id),
+            data={"entry_id": entry.entry_id, "issue": trouble.issue, "subentry_id": None},
+            is_fixable=True,
+            severity=ir.IssueSeverity.ERROR,
+            translation_key=trouble.issue,
+            translation_placeholders={"community": entry.title, "reason": trouble.reason},
+        )
+
+
+def _not_ready(trouble: NodeUnavailable) -> ConfigEntryNotReady:
+    return ConfigEntryNotReady(
+        translation_domain=DOMAIN,
+        translation_key=trouble.issue,
+        translation_placeholders={"reason": trouble.reason},
+    )
