@@ -1,0 +1,73 @@
+"""`energy-ledger status` and `energy-ledger peers`: how a node fares."""
+
+import argparse
+
+from ledger_core.cli.connection import add_node, ask, plain
+from ledger_core.cli.frame import Program
+from ledger_core.cli.output import show, table
+from ledger_core.cli.quantities import show_address, show_time
+from ledger_core.cli.tables import columns
+from ledger_core.client import NodeClient
+from ledger_core.client.views import PeerView, StatusView
+
+
+def register(program: Program) -> None:
+    """Add the commands to the program."""
+    add_node(program.single().command("status", _status, "tell how a node and its chain are", json=True))
+    add_node(program.single().command("peers", _peers, "list a node's links to other homes", json=True))
+
+
+def _status(arguments: argparse.Namespace) -> None:
+    async def work(client: NodeClient) -> None:
+        status = await client.status()
+        show(arguments, plain(status), table(status_rows(status)))
+
+    ask(arguments, work)
+
+
+def status_rows(status: StatusView) -> dict[str, object]:
+    """Return a node's status by name, for people."""
+    behind = status.target_height - status.tip.height
+    rows: dict[str, object] = {
+        "community": f"{status.community} ({status.chain_id[:16]})",
+        "version": status.version,
+        "node": "-" if status.node is None else status.node.address,
+        "height": f"{status.tip.height}, of {show_time(status.tip_time)}",
+        "in step": "yes" if status.synced else f"no, {behind} blocks behind",
+        "final": f"{status.final}, never undone up to there",
+        "settled until": show_time(status.settled_until),
+        "peers": status.peers,
+        "waiting records": status.waiting_records,
+        "mining": f"no: {status.mining_blocked}" if status.mining_blocked else "yes",
+        "voting": f"no: {status.voting_blocked}" if status.voting_blocked else "yes",
+    }
+    return rows
+
+
+def _peers(arguments: argparse.Namespace) -> None:
+    async def work(client: NodeClient) -> None:
+        peers = await client.peers()
+        lines = columns(
+            ("node", "direction", "address", "up", "height"),
+            [
+                (
+                    show_address(peer.node.address),
+                    peer.direction,
+                    peer.address,
+                    show_span(peer),
+                    "-" if peer.height is None else str(peer.height),
+                )
+                for peer in peers
+            ],
+            "no links to other homes",
+        )
+        show(arguments, {"items": plain(peers)}, lines)
+
+    ask(arguments, work)
+
+
+def show_span(peer: PeerView) -> str:
+    """Return how long a link is up."""
+    minutes, seconds = divmod(int(peer.up_s), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
