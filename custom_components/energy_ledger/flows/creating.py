@@ -44,6 +44,7 @@ CONF_APPROVAL = "asset_approval"
 
 SLOTS = ("60", "300", "900", "1800", "3600")
 MAX_NAME = 64
+BLOCKS_OF_HALF_LIFE = 120
 MAX_CURRENCY = 8
 
 
@@ -123,9 +124,12 @@ class CreatePlan:
 
 def read_parameters(advanced: dict[str, Any]) -> dict[str, Any]:
     """Return the genesis' parameters of what the form says."""
+    spacing_s = int(advanced[CONF_SPACING])
     parameters = {
         CONF_SLOT: int(advanced[CONF_SLOT]),
-        CONF_SPACING: int(advanced[CONF_SPACING]),
+        CONF_SPACING: spacing_s,
+        # The difficulty follows within so many blocks, however fast they are.
+        "difficulty_half_life_s": BLOCKS_OF_HALF_LIFE * spacing_s,
         CONF_CHECKPOINT: int(advanced[CONF_CHECKPOINT]),
         CONF_GRACE: int(advanced[CONF_GRACE]) * 60,
         CONF_MONEY: advanced[CONF_MONEY],
