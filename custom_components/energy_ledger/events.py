@@ -75,10 +75,14 @@ def _signal(entry_id: str) -> SignalType[HomeEvent]:
     return SignalType(f"energy_ledger_home_event_{entry_id}")
 
 
+_ALL: SignalType[str, HomeEvent] = SignalType("energy_ledger_home_events")
+
+
 @callback
 def async_tell(hass: HomeAssistant, entry_id: str, event: HomeEvent) -> None:
     """Tell everybody who listens to a config entry; call it in the event loop."""
     async_dispatcher_send(hass, _signal(entry_id), event)
+    async_dispatcher_send(hass, _ALL, entry_id, event)
     told = {name: value for name, value in event.data.items() if name != "raw"}
     hass.bus.async_fire(BUS_EVENT, {"entry_id": entry_id, "type": event.kind.value, **told})
 
@@ -87,6 +91,12 @@ def async_tell(hass: HomeAssistant, entry_id: str, event: HomeEvent) -> None:
 def async_listen(hass: HomeAssistant, entry_id: str, listener: Callable[[HomeEvent], None]) -> CALLBACK_TYPE:
     """Call a listener (decorated with `callback`) with every HomeEvent of a config entry."""
     return async_dispatcher_connect(hass, _signal(entry_id), listener)
+
+
+@callback
+def async_listen_all(hass: HomeAssistant, listener: Callable[[str, HomeEvent], None]) -> CALLBACK_TYPE:
+    """Call a listener with the entry's id and every HomeEvent of all homes, loaded now or later."""
+    return async_dispatcher_connect(hass, _ALL, listener)
 
 
 def delivery_started(trade: TradeView, home: str, now: int, device: str | None = None) -> HomeEvent:

@@ -1,11 +1,13 @@
 """What follows the ledger for a home while its entry is loaded."""
 
 from homeassistant.core import HomeAssistant
+from homeassistant.helpers.dispatcher import async_dispatcher_send
 
 from .announcer import Announcer
 from .books import async_open_books, async_remove_books
 from .data import EnergyLedgerEntry
 from .issues import IssueWatch
+from .loaded import LOADED
 from .statistics import async_start_statistics
 from .trading_settings import async_load_settings, async_remove_settings
 
@@ -18,6 +20,7 @@ async def async_start_observers(hass: HomeAssistant, entry: EnergyLedgerEntry) -
     await async_start_statistics(hass, entry, data.books)
     entry.async_on_unload(Announcer(hass, entry).start())
     entry.async_on_unload(IssueWatch(hass, entry).start())
+    async_dispatcher_send(hass, LOADED, entry)
 
 
 async def async_remove_observed(hass: HomeAssistant, entry_id: str) -> None:

@@ -68,6 +68,11 @@ def local_text(seconds: int) -> str:
     return dt_util.as_local(moment(seconds)).isoformat()
 
 
-def optional_local_text(seconds: int | None) -> str | None:
-    """Return UTC seconds as local time; None stays None."""
-    return None if seconds is None else local_text(seconds)
+def local_clock(seconds: int) -> str:
+    """Return UTC seconds as people read a local time in a message."""
+    return dt_util.as_local(moment(seconds)).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def now_s() -> int:
+    """Return UTC seconds."""
+    return int(dt_util.utcnow().timestamp())

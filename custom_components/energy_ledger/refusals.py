@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
-from homeassistant.util import dt as dt_util
 
 from ledger_core.client import ClientError, RefusedError
 from ledger_core.errors import LedgerError
@@ -16,7 +15,7 @@ from ledger_core.keys import AddressError
 
 from .const import DOMAIN
 from .describe import KW, KWH
-from .quantities import KILO, moment, money
+from .quantities import KILO, local_clock, money
 
 type Shown = Callable[[Any, str], str]
 
@@ -38,7 +37,7 @@ def _money(value: Any, _unit: str) -> str:
 
 
 def _time(value: Any, _unit: str) -> str:
-    return dt_util.as_local(moment(value)).strftime("%Y-%m-%d %H:%M:%S")
+    return local_clock(value)
 
 
 def _plain(value: Any, _unit: str) -> str:

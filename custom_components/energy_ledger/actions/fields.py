@@ -22,7 +22,7 @@ from ledger_core.units import MAX_AMOUNT, MAX_PRICE, MAX_WATT_HOURS, MICRO
 from ..const import DOMAIN
 from ..data import EnergyLedgerData, EnergyLedgerEntry
 from ..describe import KW, KWH, unit_of
-from ..quantities import KILO, Number, whole
+from ..quantities import KILO, Number, local_clock, whole
 from ..refusals import invalid
 
 ATTR_ASSET: Final = "asset"
@@ -129,8 +129,8 @@ def boundary(time: datetime, slot_s: int, name: str) -> int:
             "not_on_slot",
             field=name,
             slot_minutes=f"{slot_s / 60:g}",
-            before=_clock(before),
-            after=_clock(before + slot_s),
+            before=local_clock(before),
+            after=local_clock(before + slot_s),
         )
     return seconds
 
@@ -151,9 +151,9 @@ def window_of(data: Mapping[str, Any], slot_s: int, now: int) -> tuple[int, int]
     else:
         end = start + max(int(DEFAULT_DURATION.total_seconds()) // slot_s, 1) * slot_s
     if start <= now:
-        raise invalid("refused_window_started", start=_clock(start))
+        raise invalid("refused_window_started", start=local_clock(start))
     if end <= start:
-        raise invalid("window_empty", start=_clock(start), end=_clock(end))
+        raise invalid("window_empty", start=local_clock(start), end=local_clock(end))
     return start, end
 
 
@@ -195,12 +195,3 @@ def offer_of(data: EnergyLedgerData, offer_id: str) -> OfferView:
     if found is None:
         raise invalid("refused_offer_unknown", offer=offer_id)
     return found
-
-
-def now_s() -> int:
-    """Return UTC seconds."""
-    return int(dt_util.utcnow().timestamp())
-
-
-def _clock(seconds: int) -> str:
-    return dt_util.as_local(dt_util.utc_from_timestamp(seconds)).strftime("%Y-%m-%d %H:%M:%S")

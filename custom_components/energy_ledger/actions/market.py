@@ -14,7 +14,7 @@ from ledger_core.records.types import Basis, Carrier, Side
 
 from ..data import EnergyLedgerData, EnergyLedgerEntry
 from ..describe import price_of_all, unit_of
-from ..quantities import kilo, local_text, money
+from ..quantities import kilo, local_text, money, now_s
 from ..refusals import invalid, refusal_of
 from .fields import (
     ATTR_DURATION,
@@ -36,7 +36,6 @@ from .fields import (
     boundary,
     entry_of,
     micro,
-    now_s,
     number,
     offer_of,
     optional_micro,

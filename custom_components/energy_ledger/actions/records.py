@@ -14,9 +14,9 @@ from ledger_core.records.types import Role
 
 from ..data import EnergyLedgerData
 from ..proofs import check_proof
-from ..quantities import local_text
+from ..quantities import local_text, now_s
 from ..refusals import invalid, refusal_of
-from .fields import ENTRY, IDENTIFIER, entry_of, now_s
+from .fields import ENTRY, IDENTIFIER, entry_of
 
 ATTR_ADDRESSES: Final = "addresses"
 ATTR_HEIGHT: Final = "height"

@@ -12,7 +12,7 @@ from ledger_core.records.types import Carrier, Side
 
 from .. import prices
 from ..describe import counter_data, offer_data, trade_data
-from ..quantities import local_text, money
+from ..quantities import local_text, money, now_s
 from ..refusals import refusal_of
 from .fields import (
     AMOUNT,
@@ -23,7 +23,6 @@ from .fields import (
     boundary,
     entry_of,
     micro,
-    now_s,
     optional_micro,
 )
 

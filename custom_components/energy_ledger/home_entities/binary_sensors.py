@@ -10,12 +10,12 @@ from homeassistant.components.binary_sensor import (
 from homeassistant.components.binary_sensor.const import BinarySensorDeviceClass
 from homeassistant.const import EntityCategory
 from homeassistant.helpers.entity import Entity
-from homeassistant.util import dt as dt_util
 
 from .. import prices
 from ..data import EnergyLedgerEntry
 from ..entity import LedgerEntity, NodeEntity
 from ..ledger import LedgerView
+from ..quantities import now_s
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ class TradingNow(LedgerEntity, BinarySensorEntity):
     @property
     def is_on(self) -> bool:
         """Whether one runs."""
-        return bool(prices.running(self.coordinator.data.trades, int(dt_util.utcnow().timestamp())))
+        return bool(prices.running(self.coordinator.data.trades, now_s()))
 
 
 def entities(entry: EnergyLedgerEntry) -> list[Entity]:

@@ -13,7 +13,6 @@ from homeassistant.components.sensor import (
 from homeassistant.const import PERCENTAGE, EntityCategory, UnitOfEnergy
 from homeassistant.helpers.entity import Entity
 from homeassistant.helpers.typing import StateType
-from homeassistant.util import dt as dt_util
 
 from ledger_core.client.views import AccountView, EnergyView
 from ledger_core.records.types import Carrier
@@ -26,7 +25,7 @@ from ..entity import LedgerEntity, NodeEntity
 from ..ledger import LedgerView
 from ..node_state import BLOCKS, block_of
 from ..prices import Price
-from ..quantities import kilo, money
+from ..quantities import kilo, money, now_s
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,13 +277,13 @@ class HomeSensor(LedgerEntity, SensorEntity):
     @property
     def native_value(self) -> StateType:
         """The figure."""
-        return self.entity_description.value(self.coordinator.data, self._home, _now())
+        return self.entity_description.value(self.coordinator.data, self._home, now_s())
 
     @property
     def extra_state_attributes(self) -> Mapping[str, Any] | None:
         """What explains the figure."""
         explain = self.entity_description.attributes
-        return None if explain is None else explain(self.coordinator.data, self._home, _now())
+        return None if explain is None else explain(self.coordinator.data, self._home, now_s())
 
 
 class NodeSensor(NodeEntity, SensorEntity):
@@ -345,7 +344,3 @@ def entities(entry: EnergyLedgerEntry) -> list[Entity]:
     of_home = [HomeSensor(entry, description) for description in (*MONEY, *ENERGY, *MARKET)]
     of_node = [NodeSensor(entry, description) for description in NODE]
     return [*of_home, *of_node, *_turnover(entry)]
-
-
-def _now() -> int:
-    return int(dt_util.utcnow().timestamp())
