@@ -2,11 +2,13 @@
 
 from typing import Any
 
-from homeassistant.config_entries import ConfigFlowResult
+from homeassistant.config_entries import ConfigEntry, ConfigFlowResult, ConfigSubentryFlow
+from homeassistant.core import callback
 
-from .const import DOMAIN
+from .const import DOMAIN, SUBENTRY_DEVICE
 from .flows.again import AgainSteps
 from .flows.creating import CreateSteps
+from .flows.device import DeviceSubentryFlow
 from .flows.joining import JoinSteps
 from .flows.remote import RemoteSteps
 
@@ -15,6 +17,14 @@ class EnergyLedgerConfigFlow(CreateSteps, JoinSteps, RemoteSteps, AgainSteps, do
     """Sets up a home in a community."""
 
     VERSION = 1
+
+    @classmethod
+    @callback
+    def async_get_supported_subentry_types(
+        cls, _config_entry: ConfigEntry[Any]
+    ) -> dict[str, type[ConfigSubentryFlow]]:
+        """Return the kinds of subentries, each with its flow."""
+        return {SUBENTRY_DEVICE: DeviceSubentryFlow}
 
     async def async_step_user(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Ask for the way into a community."""

@@ -45,8 +45,24 @@ class Slot(StrEnum):
     FUEL_LEVEL = "fuel_level"
 
 
+class Problem(StrEnum):
+    """Why an entity does not tell what it was chosen for."""
+
+    MISSING = "missing"
+    AWAY = "away"  # unavailable or unknown
+    NOT_A_NUMBER = "not_a_number"
+    WRONG_UNIT = "wrong_unit"
+    OUT_OF_RANGE = "out_of_range"
+
+
 class EntityProblem(DeviceError):
     """An entity does not tell what it was chosen for; the message says which and why."""
+
+    def __init__(self, message: str, problem: Problem, found: str = "") -> None:
+        """`found` is what was there instead of what would be right."""
+        super().__init__(message)
+        self.problem = problem
+        self.found = found
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -110,30 +126,35 @@ def value_of(hass: HomeAssistant, entity_id: str, slot: Slot) -> tuple[float, St
     """An entity's value in W, Wh or per mille, and its state. Raises EntityProblem."""
     state = hass.states.get(entity_id)
     if state is None:
-        raise EntityProblem(f"{entity_id} does not exist")
+        raise EntityProblem(f"{entity_id} does not exist", Problem.MISSING)
     if state.state in (STATE_UNAVAILABLE, STATE_UNKNOWN):
-        raise EntityProblem(f"{entity_id} is {state.state}")
+        raise EntityProblem(f"{entity_id} is {state.state}", Problem.AWAY, state.state)
     try:
         value = float(state.state)
     except ValueError:
-        raise EntityProblem(f"{entity_id} is {state.state!r}, not a number") from None
+        message = f"{entity_id} is {state.state!r}, not a number"
+        raise EntityProblem(message, Problem.NOT_A_NUMBER, state.state) from None
     if not math.isfinite(value):
-        raise EntityProblem(f"{entity_id} is {state.state!r}, not a finite number")
+        message = f"{entity_id} is {state.state!r}, not a finite number"
+        raise EntityProblem(message, Problem.NOT_A_NUMBER, state.state)
     unit = state.attributes.get(ATTR_UNIT_OF_MEASUREMENT)
     if slot in (Slot.POWER, Slot.POWER_OPPOSITE):
         return _converted(entity_id, value, unit, PowerConverter.VALID_UNITS, "power (W, kW)"), state
     if slot in (Slot.ENERGY_OUT, Slot.ENERGY_IN, Slot.ENERGY_AVAILABLE):
         return _converted(entity_id, value, unit, EnergyConverter.VALID_UNITS, "energy (Wh, kWh)"), state
     if unit != PERCENTAGE:
-        raise EntityProblem(f"{entity_id} is in {_named(unit)}; right would be {PERCENTAGE}")
+        message = f"{entity_id} is in {_named(unit)}; right would be {PERCENTAGE}"
+        raise EntityProblem(message, Problem.WRONG_UNIT, _named(unit))
     if not 0 <= value <= 100:
-        raise EntityProblem(f"{entity_id} is {value:g} %; right would be 0 to 100")
+        message = f"{entity_id} is {value:g} %; right would be 0 to 100"
+        raise EntityProblem(message, Problem.OUT_OF_RANGE, f"{value:g} %")
     return value * 10, state
 
 
 def _converted(entity_id: str, value: float, unit: str | None, known: set[str | None], right: str) -> float:
     if unit is None or unit not in known:
-        raise EntityProblem(f"{entity_id} is in {_named(unit)}; right would be a unit of {right}")
+        message = f"{entity_id} is in {_named(unit)}; right would be a unit of {right}"
+        raise EntityProblem(message, Problem.WRONG_UNIT, _named(unit))
     if unit in PowerConverter.VALID_UNITS:
         return PowerConverter.convert(value, unit, UnitOfPower.WATT)
     return EnergyConverter.convert(value, unit, UnitOfEnergy.WATT_HOUR)
@@ -211,7 +232,7 @@ class EntityReadings:
         self._keep_counters()
         self.readings = Readings(fields)
         lost = {field for field, reading in fields.items() if reading.value is None}
-        self.error = EntityProblem("; ".join(dict.fromkeys(self._problems.values()))) if lost else None
+        self.error = DeviceError("; ".join(dict.fromkeys(self._problems.values()))) if lost else None
         self.availability = (
             Availability.ONLINE
             if not lost

@@ -98,7 +98,7 @@ async def async_search(
     ports: Sequence[int],
     profiles: Mapping[str, Profile],
     on_progress: Callable[[float], None],
-) -> list[Probed]:
+) -> tuple[Probed, ...]:
     """Every known device at those hosts and ports; `on_progress` is told a fraction from 0 to 1."""
     pairs = [(host, port) for host in hosts for port in ports]
     done = 0
@@ -123,7 +123,7 @@ async def async_search(
     answers = await asyncio.gather(*(ask(host, port) for host, port in doors))
     on_progress(1.0)
     found = {probed.uid: probed for answer in answers for probed in answer}
-    return list(found.values())
+    return tuple(found.values())
 
 
 async def _is_open(host: str, port: int) -> bool:

@@ -4,7 +4,7 @@ import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-import voluptuous as vol
+import probatio as vol
 from homeassistant.config_entries import ConfigSubentry
 from homeassistant.data_entry_flow import section
 from homeassistant.helpers.selector import (
@@ -108,7 +108,7 @@ def serial_form(profiles: Mapping[str, Profile]) -> vol.Schema:
         {
             vol.Required("device"): TextSelector(),
             vol.Required("baudrate", default=9600): _whole(300, 4_000_000),
-            vol.Required("parity", default="N"): _select(["none", "even", "odd"], "device_parity"),
+            vol.Required("parity", default="none"): _select(["none", "even", "odd"], "device_parity"),
             vol.Optional("unit"): _whole(0, 255),
             vol.Required("more"): section(vol.Schema(more), {"collapsed": True}),
         }
