@@ -1,12 +1,13 @@
 """Every question to a node, typed."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Self
 from urllib.parse import quote
 
 import aiohttp
 from msgspec.structs import replace
 
+from ledger_core.client.errors import AnswerInvalidError, ClientError, refusal
 from ledger_core.client.event_stream import Backoff, EventStream
 from ledger_core.client.transport import Transport
 from ledger_core.node.api import model, queries
@@ -158,6 +159,12 @@ class NodeClient:
         answer = await self._transport.request("POST", "/v1/records", model.Submitted, None, body)
         return answer.record
 
+    async def submit_all(self, envelopes: Sequence[Envelope]) -> list[str | ClientError]:
+        """Hand in up to 256 signed records; returns for each its id, or why it was refused."""
+        body = queries.BatchSubmission(envelopes=[encode_envelope(envelope) for envelope in envelopes])
+        answer = await self._transport.request("POST", "/v1/records/batch", model.SubmittedBatch, None, body)
+        return [_taken(item) for item in answer.items]
+
     async def events(self, query: queries.EventsQuery | None = None) -> model.Events:
         """Return a page of events after a cursor; raises CursorLostError."""
         return await self._get("/v1/events", model.Events, query)
@@ -188,6 +195,14 @@ async def _every(ask: Callable[[Any], Awaitable[Any]], query: Any) -> list[Any]:
         if page.next is None or len(items) >= MAX_ITEMS:
             return items
         query = replace(query, after=page.next)
+
+
+def _taken(item: model.BatchItem) -> str | ClientError:
+    if item.problem is not None:
+        return refusal(422, item.problem.code, item.problem.message, item.problem.details)
+    if item.record is None:
+        raise AnswerInvalidError("answer_invalid", "a record of a batch was neither taken nor refused")
+    return item.record
 
 
 def _segment(text: str) -> str:

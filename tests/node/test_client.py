@@ -105,6 +105,19 @@ async def test_a_record_is_submitted_and_a_refusal_brings_its_figures(
     assert not caught.value.may_pass
 
 
+async def test_of_several_records_each_is_taken_or_refused_by_itself(
+    api: ApiWorld, client: NodeClient
+) -> None:
+    good = offer(api.world, start=WINDOW + 100 * SLOT)
+    too_much = offer(api.world, start=WINDOW + 100 * SLOT, quantity=90_000)
+    refused, taken = await client.submit_all([too_much.envelope, good.envelope])
+    assert taken == good.id.hex()
+    assert isinstance(refused, RefusedError)
+    with pytest.raises(RefusedError) as alone:
+        await client.submit(too_much.envelope)
+    assert (refused.code, refused.details) == (alone.value.code, alone.value.details)
+
+
 @pytest.mark.parametrize("who", ["", "..", "a/b", "?x=1", "ü", "%2e%2e"])
 async def test_a_mistyped_member_is_refused_as_one(client: NodeClient, who: str) -> None:
     with pytest.raises(RefusedError) as caught:
