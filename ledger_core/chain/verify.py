@@ -1,13 +1,15 @@
-"""Verifying the signatures of whole batches of blocks in worker threads.
+"""Verifying the signatures of blocks, in several threads where there is more than one block's worth.
 
-libsodium runs without the GIL, so that threads verify in parallel while the rules apply the batch before.
+libsodium runs without the GIL, so that threads verify in parallel while the rules apply the blocks before.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
+from ledger_core.chain.shares import WAKE_SIGNATURES, Helpers, VerifiedBlock, Window
 from ledger_core.chain.signature_cache import SignatureCache
 from ledger_core.community import Genesis
 from ledger_core.errors import LedgerError
@@ -16,19 +18,20 @@ from ledger_core.records.block import Block
 from ledger_core.rules.finality import SignatureCheck
 from ledger_core.rules.prepare import PreparedBlock, failing_checks, prepare_block
 
-INLINE_LIMIT = 64
-"""Fewer signatures than this are verified at once, without a thread."""
-
-BATCH_SIGNATURES = 1024
-"""Signatures gathered before they are handed to the workers."""
+AHEAD_SIGNATURES = 512
+"""How far verifying runs ahead of applying: what two threads verify in about 15 ms."""
 
 
 class Verifier:
-    """Worker threads that verify, and the memory of what they verified."""
+    """Threads that verify, and the memory of what they verified.
+
+    The calling thread is one of the `workers`: with one, no other thread is ever started.
+    """
 
     def __init__(self, workers: int = 2, cache: SignatureCache | None = None) -> None:
-        self._workers = max(workers, 1)
-        self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="verify")
+        self._others = max(workers, 1) - 1
+        self._pool = ThreadPoolExecutor(max(self._others, 1), thread_name_prefix="verify")
+        self._helpers: set[Helpers] = set()
         self.cache = cache
 
     def __enter__(self) -> Self:
@@ -40,13 +43,20 @@ class Verifier:
         self.close()
 
     def close(self) -> None:
-        """Stop the threads."""
+        """Stop the threads; a pipeline that is still open goes on without them."""
+        for helpers in tuple(self._helpers):
+            helpers.stop()
         self._pool.shutdown(cancel_futures=True)
 
     def verify(self, prepared: PreparedBlock) -> None:
         """Verify a block's signatures; raises RuleError `signature_invalid`."""
-        for _ in self._start([prepared]).finish():
-            pass
+        todo = self._unknown(prepared)
+        if not self._others or len(todo) < WAKE_SIGNATURES:
+            self._finish(prepared, todo, failing_checks(todo))
+            return
+        with self._window() as window:
+            window.add(prepared, todo)
+            self._finish(*window.pop())
 
     def verify_signature(self, check: SignatureCheck) -> bool:
         """Verify one signature, or remember that it is valid."""
@@ -60,78 +70,84 @@ class Verifier:
     def pipeline(
         self, blocks: Iterable[Block], genesis: Genesis, chain_id: bytes, nodes: Mapping[int, bytes]
     ) -> Iterator[PreparedBlock]:
-        """Yield blocks in order, prepared; the next batch is verified while the caller applies this one.
+        """Yield blocks in order, prepared; those to come are verified while the caller applies one.
 
         Raises like `prepare_block`, and RuleError `signature_invalid`, once the blocks before the one at
-        fault were yielded. `nodes` is looked at again for every batch.
+        fault were yielded. `nodes` is looked at again for every block.
         """
-        ahead: _Batch | None = None
-        gathered: list[PreparedBlock] = []
-        signatures = 0
         fault: LedgerError | None = None
-        for block in blocks:
-            try:
-                prepared = prepare_block(block, genesis, chain_id, nodes)
-            except LedgerError as error:
-                fault = error
-                break
-            gathered.append(prepared)
-            signatures += len(prepared.checks)
-            if signatures >= BATCH_SIGNATURES:
-                started = self._start(gathered)
-                if ahead is not None:
-                    yield from ahead.finish()
-                ahead, gathered, signatures = started, [], 0
-        last = self._start(gathered)
-        if ahead is not None:
-            yield from ahead.finish()
-        yield from last.finish()
+
+        def prepared_blocks() -> Iterator[PreparedBlock]:
+            nonlocal fault
+            for block in blocks:
+                try:
+                    yield prepare_block(block, genesis, chain_id, nodes)
+                except LedgerError as error:
+                    fault = error
+                    return
+
+        verified = self._together if self._others else self._alone
+        for done in verified(prepared_blocks()):
+            yield self._finish(*done)
         if fault is not None:
             raise fault
 
-    def _start(self, blocks: list[PreparedBlock]) -> _Batch:
-        """Hand the signatures of blocks to the workers, in equal parts."""
+    def _alone(self, blocks: Iterable[PreparedBlock]) -> Iterator[VerifiedBlock]:
+        """Verify many blocks, then give them out: what each step works with stays near to the processor."""
+        gathered: list[VerifiedBlock] = []
+        signatures = 0
+        for prepared in blocks:
+            gathered.append((prepared, self._unknown(prepared), []))
+            signatures += len(prepared.checks)
+            if signatures >= AHEAD_SIGNATURES:
+                yield from _verified(gathered)
+                gathered, signatures = [], 0
+        yield from _verified(gathered)
+
+    def _together(self, blocks: Iterable[PreparedBlock]) -> Iterator[VerifiedBlock]:
+        """Give out the first of the blocks ahead and verify a little with the helpers, in turns."""
+        with self._window() as window:
+            for prepared in blocks:
+                window.add(prepared, self._unknown(prepared))
+                while window.signatures > AHEAD_SIGNATURES:
+                    yield window.pop()
+            while window:
+                yield window.pop()
+
+    @contextmanager
+    def _window(self) -> Iterator[Window]:
+        helpers = Helpers(self._pool, self._others)
+        self._helpers.add(helpers)
+        try:
+            yield Window(helpers)
+        finally:
+            self._helpers.discard(helpers)
+            helpers.join()
+
+    def _unknown(self, prepared: PreparedBlock) -> list[SignatureCheck]:
         cache = self.cache
-        checks = [check for prepared in blocks for check in prepared.checks]
-        todo = checks if cache is None else [check for check in checks if check not in cache]
-        if len(todo) <= INLINE_LIMIT:
-            return _Batch(blocks, todo, failing_checks(todo), [], cache)
-        size = -(-len(todo) // self._workers)
-        parts = [todo[start : start + size] for start in range(0, len(todo), size)]
-        return _Batch(blocks, todo, [], [self._pool.submit(failing_checks, part) for part in parts], cache)
+        if cache is None:
+            return prepared.checks
+        return [check for check in prepared.checks if check not in cache]
+
+    def _finish(
+        self, prepared: PreparedBlock, checks: list[SignatureCheck], failing: list[SignatureCheck]
+    ) -> PreparedBlock:
+        """Mark a block as verified; raises RuleError `signature_invalid`."""
+        cache = self.cache
+        if cache is not None:
+            invalid = set(failing)
+            for check in checks:
+                if check not in invalid:
+                    cache.add(check)
+        for check in failing:
+            prepared.failed(check)
+        prepared.verified = True
+        return prepared
 
 
-class _Batch:
-    """Blocks whose signatures are being verified."""
-
-    __slots__ = ("_blocks", "_cache", "_failing", "_futures", "_todo")
-
-    def __init__(
-        self,
-        blocks: list[PreparedBlock],
-        todo: list[SignatureCheck],
-        failing: list[SignatureCheck],
-        futures: list[Future[list[SignatureCheck]]],
-        cache: SignatureCache | None,
-    ) -> None:
-        self._blocks = blocks
-        self._todo = todo
-        self._failing = failing
-        self._futures = futures
-        self._cache = cache
-
-    def finish(self) -> Iterator[PreparedBlock]:
-        """Wait for the workers and yield the blocks; raises at the first block with an invalid signature."""
-        failing = set(self._failing)
-        for future in self._futures:
-            failing.update(future.result())
-        if self._cache is not None:
-            for check in self._todo:
-                if check not in failing:
-                    self._cache.add(check)
-        for prepared in self._blocks:
-            if failing:
-                for check in failing.intersection(prepared.checks):
-                    prepared.failed(check)
-            prepared.verified = True
-            yield prepared
+def _verified(blocks: Iterable[VerifiedBlock]) -> Iterator[VerifiedBlock]:
+    """Make the checks of all blocks, then yield them."""
+    for _, checks, failing in blocks:
+        failing.extend(failing_checks(checks))
+    yield from blocks

@@ -15,7 +15,6 @@ from ledger_core.rules.auctions import end_acceptance, end_offer
 from ledger_core.rules.context import Context
 from ledger_core.rules.events import Event
 from ledger_core.rules.finality import add_checkpoint, apply_bundle, vote_of, votes_in
-from ledger_core.rules.genesis import parent_of
 from ledger_core.rules.headers import check_header, check_not_future, is_checkpoint, next_times
 from ledger_core.rules.members import forget_former_node
 from ledger_core.rules.prepare import PreparedBlock, failing_checks, invalid_signature, require_record_size
@@ -53,13 +52,14 @@ def apply_block(state: State, prepared: PreparedBlock, now: int) -> Applied:
     are verified here.
     """
     header = prepared.header
-    check_header(header, prepared.hash, parent_of(state), state.genesis)
+    check_header(header, prepared.hash, state.tip, state.genesis)
     check_not_future(header, now)
     miner = _require_miner(state, header.miner)
     checkpoint = is_checkpoint(header.height, state.parameters.checkpoint_interval)
     if checkpoint and header.state_hash != state.hash():
         raise RuleError("state_hash_wrong", "the checkpoint's state hash is not that of the state before it")
-    _verify(state, prepared)
+    if prepared.bundles or not prepared.verified:
+        _verify(state, prepared)
     journal = Journal()
     ctx = Context(state, journal, header.height, header.time)
     forgotten = state.seen.forget_before(ctx.time - state.parameters.record_max_age_s)

@@ -50,6 +50,8 @@ def power_left(asset: AssetRow, booked: Iterable[TradeRow], start: int, end: int
     those are looked at.
     """
     overlapping = [trade for trade in booked if trade.start < end and trade.end > start]
+    if not overlapping and not asset.curve:
+        return asset.rating_w, start
     points = {start}
     points.update(trade.start for trade in overlapping if trade.start > start)
     points.update(trade.end for trade in overlapping if trade.end < end)

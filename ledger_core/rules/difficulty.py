@@ -24,6 +24,7 @@ def expand_target(compact: int) -> int | None:
     return target
 
 
+@lru_cache(maxsize=256)
 def compact_target(target: int) -> int:
     """Return the compact number of the largest representable target at or below the given one."""
     size = (target.bit_length() + 7) // 8

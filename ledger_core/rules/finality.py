@@ -6,7 +6,7 @@ checkpoint on; one that is revoked or silent leaves at once. Silence alone never
 nodes decide: two halves of a street that lose sight of each other must not both reach finality.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from struct import Struct
 
 from msgspec.structs import replace
@@ -25,6 +25,9 @@ from ledger_core.rules.state import CHAIN, State
 
 _VOTE = Struct(">H64s")
 """A vote inside a bundle."""
+
+_VOTER = Struct(">H64x")
+"""The voter of a vote inside a bundle."""
 
 type SignatureCheck = tuple[bytes, bytes, bytes]
 """Public key, message, signature."""
@@ -74,25 +77,35 @@ def apply_bundle(ctx: Context, bundle: VoteBundle) -> None:
     for other, bits in ctx.state.tallies.items():
         if other[0] == bundle.target_height and other != key:
             others |= int.from_bytes(bits)
-    nodes, last_votes, put, time = ctx.state.nodes, ctx.state.last_votes, ctx.put, ctx.time
-    votes, last = known, -1
-    for index, _ in votes_in(bundle):
+    voters = [index for (index,) in _VOTER.iter_unpack(bundle.votes)]
+    given = 0
+    for index in voters:
+        given |= 1 << index
+    nodes = ctx.state.nodes
+    ascending = given.bit_count() == len(voters) and voters == sorted(voters)
+    if not ascending or given & (known | others) or not nodes.keys() >= set(voters):
+        _refuse_vote(ctx.state, voters, known, others)
+    ctx.journal.put_all(ctx.state.last_votes, voters, ctx.time)
+    votes = known | given
+    ctx.put(ctx.state.tallies, key, votes.to_bytes((votes.bit_length() + 7) // 8))
+    _justify(ctx, bundle.source_height, bundle.target_height)
+
+
+def _refuse_vote(state: State, voters: Sequence[int], known: int, others: int) -> None:
+    """Say which of a bundle's votes can't be counted; `known` and `others` hold a bit per member index."""
+    last = -1
+    for index in voters:
         if index <= last:
             raise RuleError("vote_unordered", "votes ascend by member index, once each", index=index)
         last = index
-        if index not in nodes:
+        if index not in state.nodes:
             raise RuleError("vote_not_node", "the voter is not a node of the community", index=index)
-        bit = 1 << index
-        if known & bit:
+        if known >> index & 1:
             raise RuleError("vote_duplicate", "that vote is in the chain already", index=index)
-        if others & bit:
+        if others >> index & 1:
             raise RuleError(
                 "vote_conflicts", "that node voted for this target from another source", index=index
             )
-        votes |= bit
-        put(last_votes, index, time)
-    ctx.put(ctx.state.tallies, key, votes.to_bytes((votes.bit_length() + 7) // 8))
-    _justify(ctx, bundle.source_height, bundle.target_height)
 
 
 def countable(state: State, bundle: VoteBundle) -> VoteBundle | None:

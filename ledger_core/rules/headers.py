@@ -8,6 +8,7 @@ from ledger_core.community import FUTURE_LIMIT_S, Genesis
 from ledger_core.errors import RuleError
 from ledger_core.records.block import HEADER_VERSION, NO_STATE_HASH, Header
 from ledger_core.rules.difficulty import expand_target, next_target
+from ledger_core.rules.rows import ChainRow
 
 MEDIAN_SPAN = 11
 
@@ -31,7 +32,7 @@ def is_checkpoint(height: int, interval: int) -> bool:
     return height % interval == 0
 
 
-def check_header(header: Header, block_hash: bytes, parent: Parent, genesis: Genesis) -> None:
+def check_header(header: Header, block_hash: bytes, parent: Parent | ChainRow, genesis: Genesis) -> None:
     """Check a header against its parent, whatever the clock says.
 
     Raises RuleError `header_version`, `header_height`, `header_previous`, `time_too_old`, `target_wrong`,

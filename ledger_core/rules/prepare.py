@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from ledger_core.community import Genesis
 from ledger_core.errors import RuleError
-from ledger_core.keys import verify
+from ledger_core.keys import SIGNATURE_LENGTH, verify
 from ledger_core.records.block import (
     Block,
     Header,
@@ -15,7 +15,7 @@ from ledger_core.records.block import (
     miner_message,
 )
 from ledger_core.records.codec import Envelope, Record, open_envelope, record_prefix
-from ledger_core.records.merkle import merkle_root
+from ledger_core.records.merkle import EMPTY_ROOT, merkle_root
 from ledger_core.records.votes import VoteBundle
 from ledger_core.rules.finality import SignatureCheck, vote_message_parts, votes_in
 
@@ -65,7 +65,7 @@ class PreparedBlock:
 
 def envelope_size(envelope: Envelope) -> int:
     """Return an envelope's size for the limits: its body and all signatures."""
-    return len(envelope.body) + 64 + 96 * len(envelope.cosignatures)
+    return len(envelope.body) + SIGNATURE_LENGTH + 96 * len(envelope.cosignatures)
 
 
 def require_record_size(envelope: Envelope, limit: int) -> None:
@@ -103,21 +103,27 @@ def prepare_block(
     records = []
     limit = parameters.record_max_bytes
     for envelope in body.records:
-        require_record_size(envelope, limit)
+        if envelope.cosignatures or len(envelope.body) + SIGNATURE_LENGTH > limit:
+            require_record_size(envelope, limit)
         records.append(open_envelope(envelope, prefix))
     count = len(records) + len(body.votes)
     if header.count != count:
         raise RuleError(
             "count_wrong", f"the header counts {header.count} items, the body has {count}", count=header.count
         )
-    if merkle_root(body_leaves(records, body.votes)) != header.merkle_root:
+    root = merkle_root(body_leaves(records, body.votes)) if count else EMPTY_ROOT
+    if root != header.merkle_root:
         raise RuleError("merkle_root_wrong", "the header's Merkle root is not that of the body")
-    if len({record.id for record in records}) != len(records):
+    if len(records) > 1 and len({record.id for record in records}) != len(records):
         raise RuleError("record_duplicate", "the block holds a record twice")
     prepared = PreparedBlock(block, header, records, body.votes)
     prepared.checks.append((header.miner, miner_message(prepared.hash), block.signature))
     for record in records:
-        prepared.checks += record_checks(record, prefix)
+        if record.envelope.cosignatures:
+            prepared.checks += record_checks(record, prefix)
+        else:
+            envelope = record.envelope
+            prepared.checks.append((record.body.author, prefix + envelope.body, envelope.signature))
     for bundle in body.votes:
         add_vote_checks(prepared, bundle, nodes, prefix)
     return prepared

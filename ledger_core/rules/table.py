@@ -1,8 +1,7 @@
 """Tables of the state, and the journal that can undo every change."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
-from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -55,7 +54,8 @@ class Table[K, V](dict[K, V]):
 
     def sorted_items(self) -> list[tuple[K, V]]:
         """Return the rows in the order of their keys."""
-        return sorted(self.items(), key=itemgetter(0))
+        # No key is there twice, so that rows are never compared.
+        return sorted(self.items())
 
     def encode(self) -> bytes:
         """Return the table's canonical bytes."""
@@ -101,6 +101,16 @@ class Journal:
         table._digest = None  # noqa: SLF001 - the most frequent change of all: without a call
         if table._buckets is not None:  # noqa: SLF001
             table.row_changed(key)
+
+    def put_all[K, V](self, table: Table[K, V], keys: Iterable[K], row: V) -> None:
+        """Set the same row under many keys: what `put` does for each, at once."""
+        new = dict.fromkeys(keys, row)
+        get = table.get
+        self.changes += [(table, key, get(key)) for key in new]
+        table.update(new)
+        for key in new if table._buckets is not None else ():  # noqa: SLF001
+            table.row_changed(key)
+        table._digest = None  # noqa: SLF001
 
     def drop[K, V](self, table: Table[K, V], key: K) -> V:
         """Remove a row that is there."""

@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import pickle
+import sys
 import threading
 
 import pytest
@@ -10,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger_core.errors import LedgerError
-from ledger_core.keys import Signer, SoftwareSigner, address, is_valid_public_key, library_check, verify
+from ledger_core.keys import (
+    Signer,
+    SoftwareSigner,
+    address,
+    is_valid_public_key,
+    library_check,
+    signing,
+    verify,
+)
 
 # RFC 8032, section 7.1, tests 1 to 3: seed, public key, message, signature.
 RFC_8032 = [
@@ -276,6 +285,19 @@ def test_any_signer_will_do(wrap: bool) -> None:
     held = SoftwareSigner.generate()
     signer: Signer = ModuleSigner(held) if wrap else held
     assert verify(signer.public_key, b"message", signer.sign(b"message"))
+
+
+def test_without_pynacls_inner_module_the_public_function_judges_alike(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "nacl._sodium", None)
+    signer = SoftwareSigner.generate()
+    signed = signer.sign(b"message") + b"message"
+    for opens in (signing._fastest_opens(), signing._opens):
+        assert opens(signed, signer.public_key)
+        assert not opens(signed + b"!", signer.public_key)
+        assert not opens(signed, SoftwareSigner.generate().public_key)
+    assert signing._fastest_opens() is signing._opens_by_copy
 
 
 def test_threads_verify_side_by_side_without_mixing_their_answers() -> None:
