@@ -92,6 +92,7 @@ def _engine_settings(settings: Settings, link: InvitationLink | None) -> EngineS
         pool_bytes=pool_bytes,
         pool_member_bytes=max(pool_bytes // MEMBER_PART, 128 * 1024),
         full_sync=settings.full_sync,
+        snapshot_gap_blocks=settings.snapshot_gap,
         anchor=None if anchor is None else BlockRef(anchor.height, anchor.hash),
         voting=settings.voting,
     )

@@ -67,6 +67,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     full_sync: Annotated[
         bool, Meta(description="Fetch and verify every block from the first on, never a snapshot.")
     ] = False
+    snapshot_gap: Annotated[
+        int,
+        Meta(ge=1, le=10_000_000, description="A new node that lacks so many blocks begins at a snapshot."),
+    ] = 1000
     verify_workers: Annotated[int, Meta(ge=1, le=64, description="Threads that verify signatures.")] = 2
     prune_days: Annotated[
         int,

@@ -29,7 +29,7 @@ from ledger_core.client.home import Home
 from ledger_core.client.local import local_api
 from ledger_core.client.views import StatusView
 from ledger_core.community import Founder, Genesis, Parameters
-from ledger_core.keys import SoftwareSigner
+from ledger_core.keys import SoftwareSigner, load_key
 from ledger_core.node import data_directory
 from ledger_core.records.types import AssetKind, Role
 from tests.node.peer_world import free_ports
@@ -60,6 +60,10 @@ class Gate:
 
     def __init__(self, target: int) -> None:
         self._target = target
+        self.passed = 0
+        """Bytes that came from the target."""
+        self._allowed: int | None = None
+        self._more = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._links: set[asyncio.Task[None]] = set()
         self.is_open = True
@@ -84,6 +88,20 @@ class Gate:
     def open(self) -> None:
         self.is_open = True
 
+    def allow(self, more: int | None) -> None:
+        """Let so many further bytes of the target pass, then none; None: all."""
+        self._allowed = None if more is None else self.passed + more
+        self._more.set()
+
+    async def _pass_back(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(4096):
+            while self._allowed is not None and self.passed + len(data) > self._allowed:
+                self._more.clear()
+                await self._more.wait()
+            self.passed += len(data)
+            writer.write(data)
+            await writer.drain()
+
     async def _pass_through(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -96,7 +114,7 @@ class Gate:
             writers.append(to_writer)
             flows = [
                 asyncio.ensure_future(_pump(reader, to_writer)),
-                asyncio.ensure_future(_pump(to_reader, writer)),
+                asyncio.ensure_future(self._pass_back(to_reader, writer)),
             ]
             try:
                 await asyncio.wait(flows, return_when=asyncio.FIRST_COMPLETED)
@@ -278,6 +296,11 @@ class Household:
         """Acts for the home through its node as it runs now."""
         return Home(self.node.client, self.key)
 
+    @property
+    def node_signer(self) -> SoftwareSigner:
+        """The node's own key, as its directory keeps it."""
+        return load_key(self.node.directory / data_directory.NODE_KEY)
+
     async def register(self, rating_w: int = 10_000) -> list[str]:
         """Register a meter and panels; gives the records' ids."""
         meter = AssetTerms(
@@ -443,9 +466,9 @@ async def until(
 
 
 async def make_street(
-    directory: Path, number: int, parameters: Parameters = FAST, **settings: object
+    directory: Path, number: int, parameters: Parameters = FAST, *, age_s: int = 2, **settings: object
 ) -> Street:
-    """Found a community of homes; nothing runs yet. Gates stand between all nodes."""
+    """Found a community of homes some seconds ago; nothing runs yet. Gates stand between all nodes."""
     directory.mkdir(parents=True, exist_ok=True)
     households = []
     for index, port in enumerate(free_ports(number)):
@@ -461,7 +484,7 @@ async def make_street(
         )
         for index, each in enumerate(households)
     )
-    genesis = Genesis("Test street", "EUR", int(time.time()) - 2, parameters, founders)
+    genesis = Genesis("Test street", "EUR", int(time.time()) - age_s, parameters, founders)
     for each in households:
         data_directory.found(each.node.directory, genesis)
     for lower, higher in combinations(range(number), 2):
