@@ -7,8 +7,10 @@ from collections.abc import Callable
 
 from benchmarks.harness import Figures, interleaved, progress, run
 from ledger_core.market.book import OrderBook
+from ledger_core.market.buying import BuyCriteria, BuyWorld, decide_buy
 from ledger_core.market.orders import Order
-from ledger_core.records.types import Side
+from ledger_core.market.terms import Hours, LocalWindow, OfferTerms, Standing
+from ledger_core.records.types import Basis, Carrier, Side
 
 _SEED = b"fixed after the gate has closed"
 _WINDOW = (0, 900)
@@ -113,6 +115,51 @@ def _continuous(count: int) -> float:
     return count / (time.perf_counter() - began)
 
 
+def _decision(rounds: int) -> float:
+    """Return the milliseconds that one new offer takes against 50 rules, each reaching its last criterion."""
+    members = [bytes([n]) * 32 for n in range(64)]
+    rules = [
+        BuyCriteria(
+            hours=Hours(frozenset(range(7)), ((0, 600), (600, 1200 + n))),
+            sellers=frozenset(members),
+            blocked=frozenset(members[:1]),
+            min_score_tenths=50,
+            min_delivered_permille=800,
+            daily_budget=10**9,
+            counter_permille=100,
+            min_gain=n,
+        )
+        for n in range(50)
+    ]
+    offer = OfferTerms(
+        id=b"o" * 32,
+        author=members[9],
+        side=Side.SELL,
+        carrier=Carrier.ELECTRICITY,
+        basis=Basis.ENERGY,
+        open=2000,
+        min_quantity=100,
+        start=7200,
+        end=8100,
+        price=200_000,
+        audience=tuple(members),
+        valid_until=7200,
+    )
+    world = BuyWorld(
+        now=3600,
+        me=members[3],
+        window=LocalWindow(2, 720, 15),
+        ceiling=250_000,
+        need_wh=1500,
+        standing=Standing(950, 9000, 80),
+    )
+    began = time.perf_counter()
+    for _ in range(rounds):
+        for rule in rules:
+            assert decide_buy(rule, offer, world).quantity == 1500
+    return (time.perf_counter() - began) / rounds * 1000
+
+
 def main(figures: Figures) -> None:
     """Measure the book at 100 000 orders against the bare sweep, its growth, and a decision."""
     orders = make_orders(100_000)
@@ -124,6 +171,7 @@ def main(figures: Figures) -> None:
     figures.add("bare_seconds_100k", seconds["bare"], "s")
     figures.add("match_ratio", seconds["matching"] / seconds["bare"], "of bare", most=1.5)
     del orders
+    figures.add("decision_ms", _decision(200), "ms", most=2)
     figures.add("continuous_per_second", _continuous(100_000), "orders/s")
     rows: list[tuple[float | str, ...]] = []
     for count in (1_000, 10_000, 100_000, 1_000_000):

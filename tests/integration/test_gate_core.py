@@ -74,8 +74,15 @@ def test_it_opens_for_a_confirmed_trade_at_its_window() -> None:
 
 def test_without_a_trade_nothing_is_commanded() -> None:
     assert Gate().evaluate(world(1000.0)) == []
+
+
+def test_what_this_home_buys_is_told_and_never_commanded() -> None:
     bought = make_trade(seller=OTHER, buyer=HOME)
-    assert Gate().evaluate(world(1000.0, bought)) == [], "what this home buys others deliver"
+    gate = Gate()
+    gate.note_agreed(bought.trade, 5)
+    assert gate.evaluate(world(900.0, bought, imported_wh=10, enabled=False)) == [Started(bought)]
+    assert gate.evaluate(world(1700.0, bought, imported_wh=410, exported_wh=7)) == []
+    assert gate.evaluate(world(1801.0, bought, imported_wh=450)) == [Ended(bought, End.WINDOW, 440)]
 
 
 @pytest.mark.parametrize(
@@ -126,8 +133,14 @@ def test_trades_of_one_asset_add_up() -> None:
     actions = gate.evaluate(world(900.0, TRADE, other))
     assert actions[0] == Command(ASSET, 2500, 1800.0, 200)
     later = gate.evaluate(world(1800.0, TRADE, other))
-    assert Ended(TRADE, End.WINDOW, 0) in later
-    assert any(isinstance(each, Command) and each.until == 2700.0 for each in later)
+    assert later == [Command(ASSET, 500, 2700.0, 200), Ended(TRADE, End.WINDOW, 0)]
+
+
+def test_a_long_delivery_is_commanded_slot_by_slot() -> None:
+    long = make_trade(end=9000, quantity=4500)
+    gate = agreed_gate()
+    assert gate.evaluate(world(900.0, long))[0] == Command(ASSET, 2000, 2700.0, 200)
+    assert gate.evaluate(world(1800.0, long)) == [Command(ASSET, 2000, 3600.0, 200)]
 
 
 def test_what_the_home_draws_is_covered_too() -> None:
@@ -233,7 +246,7 @@ def test_a_view_that_grew_old_is_not_relied_on() -> None:
 def test_an_earlier_end_is_kept() -> None:
     long = make_trade(end=3600, quantity=1500, watts=2000)
     gate = agreed_gate()
-    gate.evaluate(world(900.0, long))
+    assert gate.evaluate(world(900.0, long))[0] == Command(ASSET, 2000, 2700.0, 200)
     shorter = make_trade(end=1800, agreed_end=3600, quantity=1500, watts=2000)
     assert gate.evaluate(world(1000.0, shorter))[0] == Command(ASSET, 2000, 1800.0, 200)
     assert Ended(shorter, End.WINDOW, 0) in gate.evaluate(world(1800.0, shorter))

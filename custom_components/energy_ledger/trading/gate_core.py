@@ -65,6 +65,7 @@ class End(StrEnum):
     RESERVE = "reserve_reached"
     TERMINATED = "terminated"
     LOST = "device_lost"
+    UNLOADED = "unloaded"
     STOPPED = "stopped"
 
 
@@ -105,6 +106,7 @@ class World:
     measured_at: float = 0.0
     exported_wh: int | None = None
     """The meter's cumulative export; None: not measured."""
+    imported_wh: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +159,12 @@ type Action = Command | Release | Started | Ended | Short
 
 @dataclass(slots=True)
 class _Sale:
-    """What the gate knows of one sale."""
+    """What the gate knows of one sale, or purchase."""
 
     trade: TradeView
     height: int
+    buying: bool = False
+    """Nothing is commanded for what this home buys; its window is told all the same."""
     state: TradeState = TradeState.WAITING
     block: Block | None = None
     started: bool = False
@@ -202,7 +206,7 @@ class Gate:
     assets: dict[str, _Asset] = field(default_factory=dict)
     heights: dict[str, int] = field(default_factory=dict)
     """Block of agreement by trade, where an event told it."""
-    _exported: int | None = None
+    _registers: tuple[int | None, int | None] = (None, None)
 
     # --- what the driver tells --------------------------------------------------------------------------
 
@@ -223,7 +227,12 @@ class Gate:
     def kept(self) -> dict[str, dict[str, int | bool]]:
         """Return what must survive a restart."""
         return {
-            name: {"height": sale.height, "started": sale.started, "sent_wh": sale.sent_wh}
+            name: {
+                "height": sale.height,
+                "buying": sale.buying,
+                "started": sale.started,
+                "sent_wh": sale.sent_wh,
+            }
             for name, sale in self.sales.items()
         }
 
@@ -232,7 +241,7 @@ class Gate:
         for trade in trades:
             row = kept.get(trade.trade)
             if row is not None:
-                sale = _Sale(trade, int(row["height"]))
+                sale = _Sale(trade, int(row["height"]), bool(row["buying"]))
                 sale.started = bool(row["started"])
                 sale.sent_wh = int(row["sent_wh"])
                 self.sales[trade.trade] = sale
@@ -256,7 +265,7 @@ class Gate:
         due: dict[str, list[_Sale]] = {}
         for sale in self.sales.values():
             self._judge(sale, slot, world)
-            if sale.state is TradeState.DELIVERING:
+            if sale.state is TradeState.DELIVERING and not sale.buying:
                 due.setdefault(sale.trade.asset, []).append(sale)
         for asset in sorted(due.keys() | self.assets.keys()):
             self._drive(asset, due.get(asset, []), world, actions)
@@ -287,20 +296,26 @@ class Gate:
 
     def _count(self, world: World) -> None:
         """Share what the meter counted since the last look over the sales of the slot it belongs to."""
-        now_wh = world.exported_wh
-        before, self._exported = self._exported, now_wh if now_wh is not None else self._exported
-        if now_wh is None or before is None or now_wh <= before:
-            return
+        before = self._registers
+        now = (world.exported_wh, world.imported_wh)
+        self._registers = (
+            now[0] if now[0] is not None else before[0],
+            now[1] if now[1] is not None else before[1],
+        )
+        for buying in (False, True):
+            old, new = before[buying], now[buying]
+            if old is not None and new is not None and new > old:
+                self._share(new - old, buying, world.slot_s)
+
+    def _share(self, watt_hours: int, buying: bool, slot_s: int) -> None:
         open_sales = [
             sale
             for sale in self.sales.values()
-            if sale.started and sale.slot >= 0 and runs_in(sale.trade, sale.slot)
+            if sale.started and sale.buying is buying and runs_in(sale.trade, sale.slot)
         ]
         open_sales.sort(key=lambda sale: sale.trade.trade)
-        claims = [
-            max(agreed_in(sale.trade, sale.slot, world.slot_s) - sale.slot_sent_wh, 0) for sale in open_sales
-        ]
-        shares = share_out(now_wh - before, claims, [sale.trade.trade.encode() for sale in open_sales])
+        claims = [max(agreed_in(sale.trade, sale.slot, slot_s) - sale.slot_sent_wh, 0) for sale in open_sales]
+        shares = share_out(watt_hours, claims, [sale.trade.trade.encode() for sale in open_sales])
         for sale, share in zip(open_sales, shares, strict=True):
             sale.slot_sent_wh += share
             sale.sent_wh += share
@@ -309,7 +324,9 @@ class Gate:
 
     def _follow(self, world: World, actions: list[Action]) -> None:
         """Take over the chain's view: new sales, changed ends, sales that are gone."""
-        mine = {trade.trade: trade for trade in world.trades if trade.seller.key == world.home}
+        mine = {
+            trade.trade: trade for trade in world.trades if world.home in (trade.seller.key, trade.buyer.key)
+        }
         for name in [name for name in self.sales if name not in mine]:
             sale = self.sales.pop(name)
             self.heights.pop(name, None)
@@ -320,7 +337,8 @@ class Gate:
             known = self.sales.get(name)
             if known is None:
                 # Nobody told its block: it stands in the chain up to the tip, so it is counted from there.
-                self.sales[name] = _Sale(trade, self.heights.get(name, world.tip))
+                height = self.heights.get(name, world.tip)
+                self.sales[name] = _Sale(trade, height, trade.buyer.key == world.home)
             else:
                 known.trade = trade
 
@@ -334,7 +352,7 @@ class Gate:
             sale.state = TradeState.DELIVERED if world.now >= trade.end else TradeState.WAITING
         elif not self._confirmed(sale, world):
             sale.state = TradeState.UNCONFIRMED
-        elif not world.enabled:
+        elif not world.enabled and not sale.buying:
             sale.state, sale.block = TradeState.BLOCKED, Block.DRY_RUN
         elif world.known_until is not None and world.now >= world.known_until:
             sale.state, sale.block = TradeState.BLOCKED, Block.NODE_AWAY
@@ -366,7 +384,9 @@ class Gate:
             return
         row.block = None
         target = sum(self._target(sale, world) for sale in sales)
-        until = float(min(sale.trade.end for sale in sales))
+        # Never far ahead: a device that hears no more of us stops by itself.
+        slot_end = slot_of(world.now, world.slot_s) + world.slot_s
+        until = float(min(slot_end + world.slot_s, *(sale.trade.end for sale in sales)))
         power = self._power(row, device, target, world)
         if power <= 0:
             if row.power_w:
@@ -419,7 +439,7 @@ class Gate:
             all_targets = sum(
                 self._target(sale, world)
                 for sale in self.sales.values()
-                if sale.state is TradeState.DELIVERING
+                if sale.state is TradeState.DELIVERING and not sale.buying
             )
             output = device.output_w if device.output_w is not None else row.power_w
             gap = all_targets - world.surplus_w
@@ -453,7 +473,11 @@ class Gate:
 
     def _tell_short(self, sale: _Sale, slot: int, world: World, actions: list[Action]) -> None:
         """Tell once in a slot that its energy will not be reached, as soon as that can be seen."""
-        if sale.short_told == slot or sale.state not in (TradeState.BLOCKED, TradeState.DELIVERING):
+        if (
+            sale.buying
+            or sale.short_told == slot
+            or sale.state not in (TradeState.BLOCKED, TradeState.DELIVERING)
+        ):
             return
         agreed = agreed_in(sale.trade, slot, world.slot_s)
         expected = sale.slot_sent_wh

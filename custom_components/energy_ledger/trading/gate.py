@@ -1,0 +1,246 @@
+"""Drives the delivery gate: the ledger's view and the devices' readings in, commands to devices out."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from homeassistant.core import HomeAssistant, callback
+from homeassistant.helpers.storage import Store
+
+from ledger_core.client.views import EventView
+
+from ..const import DOMAIN
+from ..data import DeviceRuntime, EnergyLedgerEntry
+from ..devices.commands import CommandState, Order, Reserve
+from ..devices.errors import CommandError, DeviceError, ReserveReached
+from ..events import EndReason, HomeEvent, async_tell, delivery_ended, delivery_started, shortfall_expected
+from . import clock as clocks
+from .gate_core import Action, Block, Command, End, Ended, Gate, Release, SaleView, Short, Started, World
+from .house import delivering_command, device_now, grid_now, level_field, meter_of
+
+_LOGGER = logging.getLogger(__name__)
+
+STORAGE_VERSION = 1
+SAVE_DELAY_S = 5.0
+
+
+class DeliveryGate:
+    """The only place from which this integration asks power of a device."""
+
+    def __init__(
+        self, hass: HomeAssistant, entry: EnergyLedgerEntry, *, clock: clocks.Clock = clocks.now
+    ) -> None:
+        """Watch over the sales of an entry's home."""
+        self._hass = hass
+        self._entry = entry
+        self._clock = clock
+        self._home = entry.runtime_data.key.signer.public_key.hex()
+        self._store: Store[dict[str, Any]] = Store(hass, STORAGE_VERSION, f"{DOMAIN}.gate.{entry.entry_id}")
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._unsubscribe: list[Callable[[], None]] = []
+        self._lost_at: float | None = None
+        self._listeners: list[Callable[[], None]] = []
+        self._lock = asyncio.Lock()
+        self.core = Gate()
+
+    @property
+    def sales(self) -> list[SaleView]:
+        """How every sale stands."""
+        return self.core.views(self._entry.runtime_data.ledger.data.status.tip.height)
+
+    @callback
+    def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call a listener after the gate has looked at everything; returns what ends it."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    @callback
+    def kick(self) -> None:
+        """Something changed: look soon."""
+        self._wake.set()
+
+    async def async_start(self) -> None:
+        """Go on from what was kept, and look whenever something changes."""
+        data = self._entry.runtime_data
+        self.core.restore(await self._store.async_load() or {}, data.ledger.data.trades)
+        self._unsubscribe.append(data.ledger.async_add_listener(self._on_ledger))
+        self._unsubscribe.append(data.ledger.listen(self._on_event))
+        for runtime in data.devices.values():
+            self._unsubscribe.append(runtime.coordinator.async_add_listener(self.kick))
+        if data.settings is not None:
+            self._unsubscribe.append(data.settings.async_listen(lambda _: self.kick()))
+        self._on_ledger()
+        self._task = self._entry.async_create_background_task(
+            self._hass, self._run(), f"{DOMAIN} {self._entry.title} delivery gate"
+        )
+
+    async def async_stop(self, reason: End = End.UNLOADED) -> None:
+        """Take every command back, and end."""
+        while self._unsubscribe:
+            self._unsubscribe.pop()()
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+        async with self._lock:
+            kept = self.core.kept()
+            await self._carry_out(self.core.release_all(reason), self._clock())
+        await self._store.async_save(kept)
+
+    # --- what happens -----------------------------------------------------------------------------------
+
+    @callback
+    def _on_ledger(self) -> None:
+        if self._entry.runtime_data.ledger.last_update_success:
+            self._lost_at = None
+        elif self._lost_at is None:
+            self._lost_at = self._clock()
+        self.kick()
+
+    @callback
+    def _on_event(self, event: EventView) -> None:
+        if event.event == "trade_agreed" and event.height is not None:
+            self.core.note_agreed(str(event.data["trade"]), event.height)
+            self.kick()
+
+    async def _run(self) -> None:
+        while True:
+            self._wake.clear()
+            due = await self.async_look()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(due - self._clock(), 0.05)):
+                    await self._wake.wait()
+
+    async def async_look(self) -> float:
+        """Look at everything and do what follows from it; returns when to look again."""
+        async with self._lock:
+            now = self._clock()
+            self._notice_ended(now)
+            world = self.world(now)
+            actions = self.core.evaluate(world)
+            failed = await self._carry_out(actions, now)
+            if failed:
+                actions += (again := self.core.evaluate(world))
+                await self._carry_out(again, now)
+            if actions:
+                self._store.async_delay_save(self.core.kept, SAVE_DELAY_S)
+        for listener in tuple(self._listeners):
+            listener()
+        return self.core.next_due(world)
+
+    def _devices(self) -> dict[str, tuple[str, DeviceRuntime]]:
+        """Return what delivers by asset: the subentry's id and the device."""
+        return {
+            runtime.asset_id.hex(): (subentry_id, runtime)
+            for subentry_id, runtime in self._entry.runtime_data.devices.items()
+            if runtime.asset_id is not None
+        }
+
+    def world(self, now: float) -> World:
+        """Return all that the gate looks at."""
+        data = self._entry.runtime_data
+        view = data.ledger.data
+        limits = None if data.settings is None else data.settings.limits
+        assets = {asset.asset: asset for asset in view.assets}
+        devices = {
+            name: device_now(runtime, assets[name], 0 if limits is None else limits.reserve_permille)
+            for name, (_, runtime) in self._devices().items()
+            if name in assets
+        }
+        meter = meter_of(data.devices)
+        grid = grid_now(None if meter is None else meter[1], now)
+        slot_s = view.status.slot_s
+        return World(
+            now=now,
+            slot_s=slot_s,
+            home=self._home,
+            enabled=limits is not None and limits.automatic_selling,
+            trades=view.trades,
+            tip=view.status.tip.height,
+            final=view.status.final,
+            # Ends and terminations come at slot boundaries: the known view holds for the slot it is from.
+            known_until=None if self._lost_at is None else self._lost_at + slot_s,
+            devices=devices,
+            surplus_w=grid.surplus_w,
+            measured_at=grid.measured_at,
+            exported_wh=grid.exported_wh,
+            imported_wh=grid.imported_wh,
+        )
+
+    # --- carrying out -----------------------------------------------------------------------------------
+
+    def _notice_ended(self, now: float) -> None:
+        """Notice commands that the device, or its own watch over the reserve, has ended."""
+        devices = self._devices()
+        for name, row in self.core.assets.items():
+            if not row.power_w or now >= row.until - 1 or name not in devices:
+                continue
+            commander = devices[name][1].commander
+            if commander is None:
+                continue
+            status = commander.status
+            if status.state in (CommandState.IDLE, CommandState.RELEASING):
+                _LOGGER.info("%s ended its delivery: %s", devices[name][1].name, status.reason)
+                self.core.note_failed(name, Block.REFUSED, now)
+
+    async def _carry_out(self, actions: list[Action], now: float) -> bool:
+        """Do what was decided; whether any command failed."""
+        failed = False
+        for action in actions:
+            if isinstance(action, Release):
+                await self._release(action)
+            elif isinstance(action, Command):
+                failed |= not await self._command(action, now)
+            else:
+                self._tell(action, int(now))
+        return failed
+
+    async def _release(self, release: Release) -> None:
+        _, runtime = self._devices().get(release.asset, ("", None))
+        if runtime is not None and runtime.commander is not None:
+            await runtime.commander.release(f"energy ledger: {release.reason}")
+
+    async def _command(self, command: Command, now: float) -> bool:
+        """Give a command; the core is told when it fails."""
+        _, runtime = self._devices()[command.asset]
+        name = delivering_command(runtime)
+        if name is None or runtime.commander is None:
+            return True
+        field = level_field(runtime.coordinator.data)
+        reserve = None
+        if command.reserve_permille is not None and field is not None:
+            reserve = Reserve(field, command.reserve_permille)
+        order = Order(name=name, power_w=command.power_w, until=command.until, reserve=reserve)
+        try:
+            await runtime.commander.start(order)
+        except DeviceError as error:
+            _LOGGER.warning("%s could not deliver: %s", runtime.name, error)
+            reason = Block.REFUSED if isinstance(error, CommandError) else Block.DEVICE_LOST
+            if isinstance(error, ReserveReached):
+                reason = Block.RESERVE
+            self.core.note_failed(command.asset, reason, now)
+            return False
+        return True
+
+    @callback
+    def _tell(self, action: Started | Ended | Short, now: int) -> None:
+        device = self._devices().get(action.trade.asset, (None,))[0]
+        event: HomeEvent
+        if isinstance(action, Started):
+            event = delivery_started(action.trade, self._home, now, device)
+        elif isinstance(action, Ended):
+            reason = EndReason(action.reason.value)
+            event = delivery_ended(action.trade, self._home, now, reason, action.sent_wh, device)
+        else:
+            event = shortfall_expected(
+                action.trade, self._home, now, action.slot_end, action.agreed_wh, action.expected_wh
+            )
+        async_tell(self._hass, self._entry.entry_id, event)
+
+
+async def async_remove_storage(hass: HomeAssistant, entry_id: str) -> None:
+    """Forget what the gate kept of a removed entry."""
+    await Store[dict[str, Any]](hass, STORAGE_VERSION, f"{DOMAIN}.gate.{entry_id}").async_remove()
