@@ -8,6 +8,7 @@ from homeassistant.exceptions import ConfigEntryError
 from homeassistant.helpers import config_validation as cv
 from homeassistant.helpers import device_registry as dr
 from homeassistant.helpers.start import async_at_started
+from homeassistant.helpers.typing import ConfigType
 
 from .vendor import LEDGER_FOLDER  # isort: skip  # before anything that imports ledger_core
 from ledger_core.client.home import Home
@@ -21,11 +22,20 @@ from .ledger import LedgerCoordinator
 from .membership import Joining
 from .node_setup import async_connect, require_version
 from .observers import async_start_observers
+from .peer_view import PeerView
 from .platforms import PLATFORMS
+from .services import async_setup_services
 
 _ = LEDGER_FOLDER
 
 CONFIG_SCHEMA = cv.config_entry_only_config_schema(DOMAIN)
+
+
+async def async_setup(hass: HomeAssistant, _config: ConfigType) -> bool:
+    """Register actions and the peers' view, whether a home is set up or not."""
+    async_setup_services(hass)
+    hass.http.register_view(PeerView(hass))
+    return True
 
 
 async def async_setup_entry(hass: HomeAssistant, entry: EnergyLedgerEntry) -> bool:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from homeassistant.config_entries import ConfigEntry, ConfigFlowResult, ConfigSubentryFlow
+from homeassistant.config_entries import ConfigEntry, ConfigFlowResult, ConfigSubentryFlow, OptionsFlow
 from homeassistant.core import callback
 
 from .const import DOMAIN, SUBENTRY_DEVICE
@@ -10,6 +10,7 @@ from .flows.again import AgainSteps
 from .flows.creating import CreateSteps
 from .flows.device import DeviceSubentryFlow
 from .flows.joining import JoinSteps
+from .flows.options import EnergyLedgerOptionsFlow
 from .flows.remote import RemoteSteps
 
 
@@ -25,6 +26,12 @@ class EnergyLedgerConfigFlow(CreateSteps, JoinSteps, RemoteSteps, AgainSteps, do
     ) -> dict[str, type[ConfigSubentryFlow]]:
         """Return the kinds of subentries, each with its flow."""
         return {SUBENTRY_DEVICE: DeviceSubentryFlow}
+
+    @staticmethod
+    @callback
+    def async_get_options_flow(_config_entry: ConfigEntry[Any]) -> OptionsFlow:
+        """Return the flow of an entry's options."""
+        return EnergyLedgerOptionsFlow()
 
     async def async_step_user(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Ask for the way into a community."""

@@ -21,6 +21,7 @@ from .const import (
     CONF_MINING,
     CONF_MINING_SHARE,
     CONF_PEER_PORT,
+    CONF_PEER_VIEW,
     CONF_PEERS,
     DOMAIN,
     ISSUE_NODE_CANNOT_START,
@@ -30,6 +31,7 @@ from .const import (
 from .node.process import NodeLaunch
 from .node.supervisor import NodeSupervisor, NodeUnavailable
 from .node.versions import version_fits
+from .peer_view import peer_url
 
 _ISSUES: Final = (ISSUE_NODE_CANNOT_START, ISSUE_NODE_VERSION_MISMATCH)
 
@@ -39,10 +41,12 @@ def data_directory(hass: HomeAssistant, name: str) -> Path:
     return Path(hass.config.path(DOMAIN, name))
 
 
-def node_settings(entry: ConfigEntry[Any]) -> dict[str, str]:
+def node_settings(hass: HomeAssistant, entry: ConfigEntry[Any]) -> dict[str, str]:
     """Return an entry's options as settings of its node; what was never chosen is the node's own default."""
     options = entry.options
     found: dict[str, str] = {}
+    if options.get(CONF_PEER_VIEW, False) and (url := peer_url(hass, entry)):
+        found["advertise"] = url
     for name in (CONF_MINING, CONF_DISCOVERY):
         if name in options:
             found[name] = "yes" if options[name] else "no"
@@ -51,7 +55,7 @@ def node_settings(entry: ConfigEntry[Any]) -> dict[str, str]:
     if CONF_PEERS in options:
         found["peers"] = ",".join(options[CONF_PEERS])
     for name in (CONF_PEER_PORT, CONF_ADVERTISE, CONF_LOG_LEVEL):
-        if name in options:
+        if options.get(name) not in (None, ""):
             found[name] = str(options[name])
     return found
 
@@ -68,7 +72,9 @@ async def async_connect(
         return NodeClient(entry.data[CONF_URL], entry.data[CONF_TOKEN], session=session), None
     supervisor = NodeSupervisor(
         hass,
-        NodeLaunch(directory=data_directory(hass, entry.data[CONF_DIRECTORY]), settings=node_settings(entry)),
+        NodeLaunch(
+            directory=data_directory(hass, entry.data[CONF_DIRECTORY]), settings=node_settings(hass, entry)
+        ),
         lambda url, token: NodeClient(url, token, session=session),
         lambda trouble: tell_trouble(hass, entry, trouble),
     )
