@@ -113,7 +113,9 @@ def follow_nameplate(entry: EnergyLedgerEntry) -> None:
 def _follow_nameplate(entry: EnergyLedgerEntry, runtime: DeviceRuntime, registry: dr.DeviceRegistry) -> None:
     @callback
     def compare() -> None:
-        device = registry.async_get_device(identifiers={(DOMAIN, runtime.settings.subentry_id)})
+        device = registry.async_get_device_by_identifier(
+            (DOMAIN, runtime.settings.subentry_id), entry.entry_id
+        )
         if device is None:
             return
         plate = runtime.nameplate

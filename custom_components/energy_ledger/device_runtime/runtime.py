@@ -15,7 +15,7 @@ from ..const import DOMAIN, issue_id
 from ..devices.commands import CommandState, CommandStatus
 from ..devices.device import Availability
 from ..devices.errors import DeviceError
-from ..devices.readings import Field, Quality, Readings
+from ..devices.readings import Field, Readings
 from .commander import DeviceCommander, PartCommander
 from .coordinator import DeviceCoordinator
 from .entity_commander import EntityCommander
@@ -135,6 +135,8 @@ class DeviceRuntime:
             told[Field.SERIAL] = self.settings.source.serial
         for field in (*told, Field.FIRMWARE):
             told[field] = self.coordinator.source.readings.text(field) or told.get(field)
+        if isinstance(self._source, ModbusDevice):
+            told[Field.MANUFACTURER] = told[Field.MANUFACTURER] or self._source.device.profile.manufacturer
         return {field: text for field, text in told.items() if text}
 
     @property
@@ -144,7 +146,7 @@ class DeviceRuntime:
         now = {
             field
             for field, reading in self.coordinator.data.items()
-            if field in fields_of(self.kind) and reading.quality is not Quality.NOT_IMPLEMENTED
+            if field in fields_of(self.kind) and reading.value is not None
         }
         return frozenset(known | now)
 
