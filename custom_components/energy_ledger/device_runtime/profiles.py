@@ -10,6 +10,7 @@ from homeassistant.core import HomeAssistant
 from ..devices.errors import ProfileError, SettingsError
 from ..devices.profile.load import BUILT_IN, load_profile, load_profiles
 from ..devices.profile.model import Profile
+from ..devices.sunspec.definition import load_definitions
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ async def async_all_profiles(hass: HomeAssistant) -> Mapping[str, Profile]:
 
 
 def _all(folder: Path) -> Mapping[str, Profile]:
+    load_definitions()
     if folder.is_dir():
         try:
             return load_profiles(folder)
@@ -51,7 +53,10 @@ def _one(folder: Path, profile_id: str) -> Profile:
     for place in (folder, BUILT_IN):
         path = place / f"{profile_id}.yaml"
         if path.is_file():
-            return load_profile(path)
+            profile = load_profile(path)
+            if profile.sunspec is not None:
+                load_definitions()
+            return profile
     raise SettingsError(
         f"there is no device profile {profile_id!r} any more, neither among ours nor in {folder}"
     )
