@@ -6,7 +6,13 @@
     progress          how far long work has come, on standard error
     passphrases       asking for a passphrase, or reading its file
     input_files       what a command line names: files, and bytes as hexadecimal or base64
-    *_commands        one module per group
+    connection        which node a command asks, whose key signs, ids written in part
+    quantities        energy, power, money, prices and times as people write and read them
+    tables            rows under headings
+    event_text        an event in a sentence
+    picture           a text as a QR code
+    watch_view        the page that `watch` draws
+    *_command(s)      one module per group, or per command that stands alone
 
 A group of commands is a module with a function `register(program)`, and one line in `main.GROUPS`.
 """

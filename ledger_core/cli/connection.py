@@ -46,7 +46,7 @@ def add_key(parser: argparse.ArgumentParser, whose: str = "the member who signs"
     add_passphrase_file(parser)
 
 
-def add_member(parser: argparse.ArgumentParser, what: str) -> None:
+def add_member(parser: argparse._ActionsContainer, what: str) -> None:
     """Add the option that names a member; `member_of` reads it."""
     parser.add_argument(
         "--member",

@@ -13,12 +13,23 @@ from pathlib import Path
 from typing import Final
 
 from ledger_core.cli import (
+    answer_commands,
     chain_commands,
     community_commands,
+    found_command,
+    history_command,
+    invite_command,
+    join_command,
     keys_commands,
+    member_commands,
+    money_commands,
     node_command,
+    offer_commands,
     record_commands,
     simulate_command,
+    status_commands,
+    trade_commands,
+    watch_command,
 )
 from ledger_core.cli.frame import PROGRAM, Program, UsageError
 from ledger_core.cli.output import as_json, one_line
@@ -36,6 +47,17 @@ GROUPS: Final = (
     chain_commands.register,
     simulate_command.register,
     node_command.register,
+    found_command.register,
+    invite_command.register,
+    join_command.register,
+    status_commands.register,
+    member_commands.register,
+    offer_commands.register,
+    answer_commands.register,
+    trade_commands.register,
+    money_commands.register,
+    history_command.register,
+    watch_command.register,
 )
 
 

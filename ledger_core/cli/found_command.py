@@ -1,0 +1,80 @@
+"""`energy-ledger found`: make the data directory of a community's first node."""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from ledger_core.cli.community_file import read_genesis
+from ledger_core.cli.frame import Program, UsageError
+from ledger_core.cli.input_files import public_key_of
+from ledger_core.cli.output import note, show, table
+from ledger_core.client.local import Founding, found, prepare_founding
+from ledger_core.community import Genesis
+from ledger_core.keys import address
+from ledger_core.node import data_directory
+
+
+def register(program: Program) -> None:
+    """Add the command to the program."""
+    parser = program.single().command(
+        "found", _found, "found a community and prepare its first node", json=True
+    )
+    parser.add_argument("--data", metavar="DIR", type=Path, required=True, help="the node's data directory")
+    how = parser.add_mutually_exclusive_group(required=True)
+    how.add_argument("--name", help="the community's name")
+    how.add_argument("--genesis", metavar="FILE", type=Path, help="a genesis made with: community create")
+    founder = parser.add_argument_group("with --name")
+    founder.add_argument("--currency", default="EUR", help="(otherwise EUR)")
+    founder.add_argument("--key", metavar="KEY", help="the founder's key file, address or public key")
+    founder.add_argument("--home", metavar="NAME", help="the founder's home; the chain keeps its hash only")
+    founder.add_argument(
+        "--set",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="a parameter, such as slot_s=900 (all of them: community template)",
+    )
+
+
+def _found(arguments: argparse.Namespace) -> None:
+    node = prepare_founding(arguments.data)
+    if arguments.genesis is not None:
+        genesis = read_genesis(arguments.genesis)
+        data_directory.found(arguments.data, genesis)
+    else:
+        if arguments.key is None or arguments.home is None:
+            raise UsageError("a new community needs its founder: --key KEY and --home NAME")
+        founding = Founding(
+            name=arguments.name,
+            currency=arguments.currency,
+            founder_name=arguments.home,
+            parameters=dict(map(_parameter, arguments.set)),
+        )
+        genesis = found(arguments.data, founding, public_key_of(arguments.key), int(time.time()))
+    _tell(arguments, genesis, node)
+
+
+def _parameter(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UsageError(f"--set {text}: write NAME=VALUE, such as slot_s=900")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def _tell(arguments: argparse.Namespace, genesis: Genesis, node: bytes) -> None:
+    data = {
+        "community": genesis.name,
+        "chain_id": genesis.chain_id.hex(),
+        "node": address(node),
+        "data": str(arguments.data),
+    }
+    show(arguments, data, table({name.replace("_", " "): value for name, value in data.items()}))
+    if node not in {founder.node for founder in genesis.founders}:
+        note("the node in this directory is none of the founders': it may follow the chain, not mine it")
+    if not arguments.json:
+        note(f"start it with: energy-ledger node --data {arguments.data}")

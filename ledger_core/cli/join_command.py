@@ -1,0 +1,169 @@
+"""`energy-ledger join`: use an invitation, before the node runs and while it does."""
+
+import argparse
+import asyncio
+import sys
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from ledger_core.cli.connection import add_key, add_wait, settled, signer_of, told
+from ledger_core.cli.frame import Program, UsageError
+from ledger_core.cli.output import note, show
+from ledger_core.cli.quantities import duration, show_time
+from ledger_core.client import ClientError, NodeClient
+from ledger_core.client.bodies import name_hash, roles_value
+from ledger_core.client.home import Home
+from ledger_core.client.local import local_api, prepare_joining
+from ledger_core.errors import LedgerError
+from ledger_core.keys import Signer, address
+from ledger_core.records.invitations import InvitationError, InvitationLink, decode_link
+from ledger_core.records.types import Location
+
+_MICRO_DEGREES: Final = 1_000_000
+_MAX_TEXT: Final = 100_000
+_LOOK_AGAIN_S: Final = 0.25
+
+
+def register(program: Program) -> None:
+    """Add the command to the program."""
+    join = program.single().command(
+        "join", _join, "join a community by an invitation: prepare the node, then become a member", json=True
+    )
+    join.add_argument(
+        "invitation", metavar="INVITATION", help="its text (ELINVITE-1-...), a file that holds it, or -"
+    )
+    join.add_argument("--data", metavar="DIR", type=Path, required=True, help="the new node's data directory")
+    join.add_argument("--name", required=True, help="of this home; the chain keeps its hash only")
+    join.add_argument("--roles", help="fewer than the invitation gives, such as home")
+    join.add_argument("--location", metavar="LAT,LON", help="in degrees, as coarse as you like")
+    join.add_argument(
+        "--start-within",
+        metavar="SPAN",
+        help="wait so long for the node to run and be in step (otherwise it must run for the second part)",
+    )
+    add_key(join, "the new member")
+    add_wait(join)
+
+
+def _join(arguments: argparse.Namespace) -> None:
+    text = _text(arguments.invitation)
+    link = decode_link(text)
+    if link.invitation.expires < time.time():
+        raise InvitationError(
+            "invitation_expired",
+            f"this invitation expired at {show_time(link.invitation.expires)}: ask for a new one",
+            expires=link.invitation.expires,
+        )
+    name_hash(arguments.name)
+    location = _location(arguments.location)
+    roles = None if arguments.roles is None else roles_value(arguments.roles.split(","))
+    signer = signer_of(arguments)
+    node = _prepared(arguments.data, text)
+    result = asyncio.run(_member(arguments, link, signer, roles, location))
+    data: dict[str, Any] = {
+        "community": link.community.name,
+        "chain_id": link.chain_id.hex(),
+        "member": address(signer.public_key),
+        "node": node,
+        **(result or {"record": None, "state": "prepared", "height": None}),
+    }
+    if result is None:
+        line = (
+            f"{arguments.data} is ready for {link.community.name!r}. Start the node (energy-ledger node "
+            f"--data {arguments.data}), and give the same command again to become a member"
+        )
+    else:
+        line = told(result, f"membership of {address(signer.public_key)} ({result['record']})")
+    show(arguments, data, [line])
+
+
+def _text(source: str) -> str:
+    if source == "-":
+        return sys.stdin.read(_MAX_TEXT)
+    if not source.upper().lstrip().startswith("ELINVITE") and Path(source).is_file():
+        with Path(source).open(encoding="utf-8", errors="replace") as file:
+            return file.read(_MAX_TEXT)
+    return source
+
+
+def _location(text: str | None) -> Location | None:
+    if text is None:
+        return None
+    parts = text.split(",")
+    try:
+        latitude, longitude = (round(float(part) * _MICRO_DEGREES) for part in parts)
+    except (ValueError, OverflowError) as error:
+        raise UsageError(f"--location: {text!a} is not LAT,LON such as 48.137,11.576") from error
+    return Location(latitude, longitude)
+
+
+def _prepared(directory: Path, text: str) -> str | None:
+    """Prepare the directory; one whose node runs already is. Return the node's address."""
+    try:
+        return address(prepare_joining(directory, text).node_key)
+    except LedgerError as error:
+        if error.code != "store_in_use":
+            raise
+        return None
+
+
+async def _member(
+    arguments: argparse.Namespace,
+    link: InvitationLink,
+    signer: Signer,
+    roles: int | None,
+    location: Location | None,
+) -> dict[str, Any] | None:
+    """Submit the member record once the node is in step; None where no node runs."""
+    wait_s = 0 if arguments.start_within is None else duration(arguments.start_within, "--start-within")
+    deadline = time.monotonic() + wait_s
+    while True:
+        client = _client(arguments.data)
+        if client is not None:
+            async with client:
+                if await _in_step(client, deadline):
+                    home = Home(client, signer, chain_id=link.chain_id)
+                    record = await home.join(link, arguments.name, roles=roles, location=location)
+                    return await settled(arguments, client, record)
+        if time.monotonic() >= deadline:
+            return None
+        await asyncio.sleep(_LOOK_AGAIN_S)
+
+
+def _client(directory: Path) -> NodeClient | None:
+    try:
+        api = local_api(directory)
+    except LedgerError as error:
+        if error.code in ("node_not_running", "token_missing"):
+            return None
+        raise
+    return NodeClient(api.url, api.token)
+
+
+async def _in_step(client: NodeClient, deadline: float) -> bool:
+    """Wait until the node has the others' chain; tell whether a node answers at all."""
+    told_once = False
+    while True:
+        try:
+            status = await client.status()
+        except ClientError as error:
+            if error.code == "unreachable":
+                return False
+            raise
+        if status.synced and (status.peers or status.tip.height):
+            return True
+        if time.monotonic() >= deadline:
+            raise LedgerError(
+                "node_behind",
+                f"the node runs, but is not in step with the others yet (height {status.tip.height} of "
+                f"{status.target_height}, {status.peers} peers): try again later, or wait with "
+                "--start-within 10min",
+                height=status.tip.height,
+                target=status.target_height,
+                peers=status.peers,
+            )
+        if not told_once:
+            note("waiting for the node to be in step with the others")
+            told_once = True
+        await asyncio.sleep(_LOOK_AGAIN_S)
