@@ -225,9 +225,7 @@ def _terms(
     unit = data[ATTR_UNIT]
     basis = UNITS[unit][0]
     start, end = window_of(data, entry.runtime_data.ledger.data.status.slot_s, now_s())
-    minimum = (
-        quantity_of(data[ATTR_MIN_QUANTITY], unit, ATTR_MIN_QUANTITY) if ATTR_MIN_QUANTITY in data else None
-    )
+    minimum = data.get(ATTR_MIN_QUANTITY)
     if basis is Basis.CAPACITY and ATTR_MAX_POWER in data:
         raise invalid("max_power_of_capacity")
     return OfferTerms(
