@@ -97,6 +97,7 @@ class AssetRegistrar:
         self._listeners: list[Callable[[], None]] = []
         self._task: asyncio.Task[None] | None = None
         self._again = False
+        self._lock = asyncio.Lock()
 
     def status(self, subentry_id: str) -> AssetStatus:
         """How a device stands on the ledger."""
@@ -193,6 +194,10 @@ class AssetRegistrar:
 
     async def async_reconcile(self) -> None:
         """Compare what the chain holds with what is set up, and send what differs."""
+        async with self._lock:
+            await self._reconcile()
+
+    async def _reconcile(self) -> None:
         ledger = self._entry.runtime_data.ledger
         before = dict(self._status)
         ordered = sorted(self._runtimes.items(), key=lambda item: not item[1].settings.is_meter)
