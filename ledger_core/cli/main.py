@@ -14,6 +14,7 @@ from typing import Final
 
 from ledger_core.cli import (
     answer_commands,
+    asset_commands,
     chain_commands,
     community_commands,
     found_command,
@@ -52,6 +53,7 @@ GROUPS: Final = (
     join_command.register,
     status_commands.register,
     member_commands.register,
+    asset_commands.register,
     offer_commands.register,
     answer_commands.register,
     trade_commands.register,

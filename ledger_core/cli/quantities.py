@@ -17,7 +17,7 @@ _WITH_UNIT: Final = re.compile(rf"({_NUMBER})\s*([A-Za-z]*)")
 _ENERGY: Final = {"wh": 1, "kwh": 1000, "mwh": 1_000_000, "": 1000}
 _POWER: Final = {"w": 1, "kw": 1000, "mw": 1_000_000, "": 1000}
 _DURATION: Final = {"s": 1, "min": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
-_CLOCK: Final = re.compile(r"([0-9]{1,2}):([0-9]{2})")
+_CLOCK: Final = re.compile(r"(?:(today|tomorrow) +)?([0-9]{1,2}):([0-9]{2})")
 
 
 def energy(text: str, name: str) -> int:
@@ -59,7 +59,8 @@ def _whole(value: Decimal, name: str, text: str, why: str) -> int:
 def moment(text: str, name: str, now: int | None = None) -> int:
     """Return UTC seconds of a time as people write it, in this computer's time zone.
 
-    `now`, `+90min`, `14:00` (the next one), `2026-11-22 14:00`, or with an offset: `2026-11-22T14:00+01:00`.
+    `now`, `+90min`, `14:00` (the next one), `today 14:00`, `tomorrow 14:00`, `2026-11-22 14:00`, or with an
+    offset: `2026-11-22T14:00+01:00`.
     """
     seconds = int(time.time()) if now is None else now
     text = text.strip()
@@ -70,13 +71,13 @@ def moment(text: str, name: str, now: int | None = None) -> int:
     clock = _CLOCK.fullmatch(text)
     try:
         if clock is not None:
-            return _next_clock(int(clock[1]), int(clock[2]), seconds)
+            return _clock_time(clock, seconds)
         return _instant(datetime.fromisoformat(text))
     except (ValueError, OverflowError, OSError) as error:
         reason = str(error) if isinstance(error, _UnclearTimeError) else "it is none"
         raise UsageError(
-            f"{name}: {text!a} is not a time such as 14:00, '2026-11-22 14:00', 2026-11-22T14:00+01:00 or "
-            f"+90min ({reason})"
+            f"{name}: {text!a} is not a time such as 14:00, 'tomorrow 14:00', '2026-11-22 14:00', "
+            f"2026-11-22T14:00+01:00 or +90min ({reason})"
         ) from error
 
 
@@ -84,10 +85,14 @@ class _UnclearTimeError(ValueError):
     """A local time that there is twice or not at all."""
 
 
-def _next_clock(hour: int, minute: int, now: int) -> int:
-    today = datetime.fromtimestamp(now).replace(hour=hour, minute=minute, second=0)  # noqa: DTZ006 - local
+def _clock_time(clock: re.Match[str], now: int) -> int:
+    local = datetime.fromtimestamp(now)  # noqa: DTZ006 - as the clock on the wall shows it
+    today = local.replace(hour=int(clock[2]), minute=int(clock[3]), second=0)
+    tomorrow = today + timedelta(days=1)
+    if clock[1] is not None:
+        return _instant(today if clock[1] == "today" else tomorrow)
     found = _instant(today)
-    return found if found > now else _instant(today + timedelta(days=1))
+    return found if found > now else _instant(tomorrow)
 
 
 def _instant(when: datetime) -> int:
