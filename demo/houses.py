@@ -76,7 +76,7 @@ HOUSES = (
         Place(52.5200, 13.4050),
         (
             Device("meter", METER, "Grid meter", 17_000),
-            Device("battery", INVERTER, "Solar battery", 5_000, 10_240),
+            Device("battery", INVERTER, "Solar battery", 10_000, 10_240),
         ),
         {
             "pv": {"peak_w": 9_000},

@@ -45,6 +45,7 @@ class Resident:
         self.address = ""
         self._api: Api | None = None
         self._node: NodeClient | None = None
+        self._node_address = ""
         self._listener: asyncio.Task[None] | None = None
 
     @property
@@ -156,6 +157,11 @@ class Resident:
         subentries = await self.api.command("config_entries/subentries/list", entry_id=self.entry_id)
         return str(next(each["subentry_id"] for each in subentries if each["title"] == device.name))
 
+    async def device_id(self, name: str) -> str:
+        """Return Home Assistant's id of a device by its name."""
+        devices = await self.api.command("config/device_registry/list")
+        return str(next(each["id"] for each in devices if each["name"] == name))
+
     async def wait_assets(self) -> None:
         """Wait until every device is an asset on the ledger."""
 
@@ -204,10 +210,12 @@ class Resident:
                     heard(self, attributes["event_type"], attributes)
 
     async def node(self) -> NodeClient:
-        """Return a client of the home's own node."""
-        if self._node is None:
-            folder = next((self.assistant.config_dir / DOMAIN).iterdir())
-            address = await asyncio.to_thread((folder / "api-address").read_text)
+        """Return a client of the home's own node; the node has another address after every restart."""
+        folder = next(each.parent for each in (self.assistant.config_dir / DOMAIN).glob("*/genesis"))
+        address = await asyncio.to_thread((folder / "api-address").read_text)
+        if self._node is None or address != self._node_address:
+            if self._node is not None:
+                await self._node.close()
             token = await asyncio.to_thread((folder / "api.token").read_text)
-            self._node = NodeClient(address.strip(), token.strip())
+            self._node, self._node_address = NodeClient(address.strip(), token.strip()), address
         return self._node

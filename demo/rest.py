@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import aiohttp
 
+from ledger_core.errors import LedgerError
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
@@ -337,7 +339,7 @@ async def wait_for(
                 try:
                     if await condition():
                         return
-                except (RestError, aiohttp.ClientError, KeyError) as error:
+                except (RestError, LedgerError, aiohttp.ClientError, OSError, LookupError) as error:
                     last = f" (last: {error})"
                 await asyncio.sleep(0.2)
     except TimeoutError:
