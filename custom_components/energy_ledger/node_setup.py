@@ -116,7 +116,12 @@ def tell_trouble(hass: HomeAssistant, entry: ConfigEntry[Any], trouble: NodeUnav
             hass,
             DOMAIN,
             issue_id(trouble.issue, entry.entry_id),
-            data={"entry_id": entry.entry_id, "issue": trouble.issue, "subentry_id": None},
+            data={
+                "entry_id": entry.entry_id,
+                "issue": trouble.issue,
+                "subentry_id": None,
+                "reason": trouble.reason,
+            },
             is_fixable=True,
             severity=ir.IssueSeverity.ERROR,
             translation_key=trouble.issue,

@@ -125,7 +125,11 @@ async def async_create_fix_flow(
     issue = str(given.get("issue") or issue_id.removesuffix(f"_{entry.entry_id}"))
     subentry_id = given.get("subentry_id")
     subentry = entry.subentries.get(str(subentry_id))
-    placeholders = {"community": entry.title, "device": "" if subentry is None else subentry.title}
+    placeholders = {
+        "community": entry.title,
+        "device": "" if subentry is None else subentry.title,
+        "reason": str(given.get("reason") or ""),
+    }
     if issue in CHECKS:
         return CheckedFlow(entry, CHECKS[issue], None if subentry is None else str(subentry_id), placeholders)
     if issue in RELOADS:

@@ -34,6 +34,16 @@ def parse_code(text: str) -> SoftwareSigner:
     return SoftwareSigner(parse_seed_text("".join(text.replace("-", "").split())))
 
 
+def _mistake(error: AddressError) -> tuple[str, dict[str, str]]:
+    """Return the form's error for a code that is none, and its placeholders."""
+    key = error.code.replace("address_", "code_")
+    positions = ", ".join(map(str, error.details.get("positions", ())))
+    if key == "code_checksum" and positions:
+        key = "code_checksum_at"
+    placeholders = {name: str(value) for name, value in error.details.items()}
+    return key, {**placeholders, "position": positions}
+
+
 class HomeKeySteps(FlowBase):
     """How the home gets its key; leads to `prepare`."""
 
@@ -63,13 +73,12 @@ class HomeKeySteps(FlowBase):
     async def async_step_restore_key(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Restore a key from its recovery code."""
         errors: dict[str, str] = {}
-        placeholders = {"position": ""}
+        placeholders: dict[str, str] = {}
         if user_input is not None:
             try:
                 self.signer = parse_code(user_input[CONF_CODE])
             except AddressError as error:
-                errors[CONF_CODE] = error.code.replace("address_", "code_")
-                placeholders = {name: str(value) for name, value in error.details.items()}
+                errors[CONF_CODE], placeholders = _mistake(error)
             else:
                 return await self.async_step_prepare()
         schema = vol.Schema(

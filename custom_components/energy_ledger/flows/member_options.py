@@ -217,7 +217,7 @@ def describe(proposal: SignedRecord) -> str:
 
 
 def _roles_selector() -> SelectSelector:
-    return SelectSelector(SelectSelectorConfig(options=ROLES, multiple=True, translation_key=CONF_ROLES))
+    return SelectSelector(SelectSelectorConfig(options=ROLES, multiple=True, translation_key="member_role"))
 
 
 def _place_errors(places: list[str]) -> tuple[dict[str, str], dict[str, str]]:
