@@ -56,6 +56,10 @@ class Street:
         """A home that acts through the entry's node."""
         return Home(self.data.client, self.world[name].key)
 
+    @staticmethod
+    def world_asset(name: str) -> bytes:
+        return asset_id(name)
+
     def start(self, slots: int = 1) -> int:
         """A slot boundary ahead."""
         return (int(self.world.now) // SLOT + 1 + slots) * SLOT
