@@ -82,10 +82,11 @@ async def async_probe(hass: HomeAssistant, wish: Wish, profiles: Mapping[str, Pr
     open_link = link_pool(hass).open_link(settings.endpoint)
     if wish.shared or open_link is not None:
         async with _source(hass, wish, profiles, units) as source:
-            return await _read_all(source, await detect(source, profiles, units=units), wish.shared)
-    found = await find_devices(settings, profiles, any_port=wish.any_port, units=units)
-    async with _own_link(found.settings) as link:
-        return await _read_all(link, found.devices, shared=False)
+            found = await detect(source, profiles, units=units, timeout_s=settings.timeout_s)
+            return await _read_all(source, found, wish.shared)
+    there = await find_devices(settings, profiles, any_port=wish.any_port, units=units)
+    async with _own_link(there.settings) as link:
+        return await _read_all(link, there.devices, shared=False)
 
 
 @asynccontextmanager
