@@ -14,6 +14,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from ledger_core.errors import LedgerError
+from ledger_core.node.peers.errors import PeerError
+from ledger_core.node.peers.location import parse_location
 
 ENVIRONMENT_PREFIX = "ENERGY_LEDGER_"
 FILE = "node.toml"
@@ -51,7 +53,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     ] = ""
     peers: Annotated[
         tuple[str, ...],
-        Meta(max_length=64, description="Nodes to connect to first: host:port or WebSocket URLs."),
+        Meta(max_length=16, description="Nodes to connect to first: host:port or WebSocket URLs."),
     ] = ()
     max_peers: Annotated[int, Meta(ge=1, le=256, description="Connections to other nodes at the most.")] = 16
     discovery: Annotated[
@@ -182,7 +184,21 @@ def load_settings(
             raise ConfigError(
                 "setting_invalid", f"{name} in {sources[name]}: {error}", setting=name, source=sources[name]
             ) from error
-    return msgspec.convert(values, Settings)
+    settings = msgspec.convert(values, Settings)
+    for name in ("peers", "advertise"):
+        _require_locations(settings, name, sources.get(name, ""))
+    return settings
+
+
+def _require_locations(settings: Settings, name: str, source: str) -> None:
+    given = getattr(settings, name)
+    for text in (given,) if isinstance(given, str) and given else given:
+        try:
+            parse_location(text)
+        except PeerError as error:
+            raise ConfigError(
+                "setting_invalid", f"{name} in {source}: {error.message}", setting=name, source=source
+            ) from error
 
 
 def _read_file(path: Path) -> dict[str, Any]:

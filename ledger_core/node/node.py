@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -33,7 +34,7 @@ from ledger_core.node.engine.outputs import Drop, NodeEvent, Send
 from ledger_core.node.member_watch import MemberWatch
 from ledger_core.node.mining.switch import MiningSwitch
 from ledger_core.node.own_addresses import lan_addresses, told_addresses
-from ledger_core.node.peers import Bearer, Discovery, LocalNode, PeerManager, PeerSettings
+from ledger_core.node.peers import Bearer, Discovery, LocalNode, PeerError, PeerManager, PeerSettings
 from ledger_core.node.trouble import DiskTrouble
 
 _LOGGER: Final = logging.getLogger(__name__)
@@ -211,7 +212,31 @@ class Node:
 
     async def _open_peers(self) -> None:
         self._endings.append(("peers", self._manager.close))
-        await self._manager.start()
+        try:
+            await self._manager.start()
+        except PeerError as error:
+            raise self._not_listening(error) from error
+
+    def _not_listening(self, error: PeerError) -> PeerError:
+        """Name a failure to listen by the node's own settings."""
+        cause = error.__cause__
+        if not isinstance(cause, OSError):
+            return error
+        settings = self._settings
+        place = f"{settings.peer_host}:{settings.peer_port}"
+        if cause.errno == errno.EADDRINUSE:
+            return PeerError(
+                "peer_port_in_use",
+                f"{place} is in use by another program: set peer_port to another port, or to 0 for a "
+                "free one",
+                setting="peer_port",
+            )
+        return PeerError(
+            "peer_host_unusable",
+            f"other nodes can't be heard at {place} ({cause.strerror or cause}): set peer_host to an address "
+            "of this computer, to 0.0.0.0 for all of them, or to nothing",
+            setting="peer_host",
+        )
 
     async def _discover(self) -> None:
         """Look for others on the LAN; where that can't be, go on without."""

@@ -23,6 +23,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, Self
 
+from msgspec.structs import replace
+
 from ledger_core.client import NodeClient, RefusedError, UnreachableError
 from ledger_core.client.bodies import AssetTerms, OfferTerms
 from ledger_core.client.home import Home
@@ -48,6 +50,8 @@ FAST = Parameters(
     grace_s=0,
 )
 """A block about every second, a checkpoint every four."""
+QUICK = replace(FAST, min_difficulty_bits=8)
+"""The same for a lone miner, or for nobody who mines: the first blocks come several a second."""
 
 
 def seeded(text: str) -> SoftwareSigner:
@@ -155,6 +159,7 @@ class NodeProcess:
         self.ready: dict[str, Any] = {}
         self.process: asyncio.subprocess.Process | None = None
         self._client: NodeClient | None = None
+        self._pump: asyncio.Task[None] | None = None
 
     @property
     def log(self) -> str:
@@ -187,16 +192,22 @@ class NodeProcess:
 
     async def launch(self, **options: Any) -> asyncio.subprocess.Process:
         """Start the process without waiting for anything."""
-        with self._log_path.open("ab") as log:
-            self.process = await asyncio.create_subprocess_exec(
-                *self.command(),
-                cwd=ROOT,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=log,
-                **options,
-            )
+        self.process = await asyncio.create_subprocess_exec(
+            *self.command(),
+            cwd=ROOT,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            **options,
+        )
+        assert self.process.stderr is not None
+        self._pump = asyncio.create_task(self._keep_log(self.process.stderr))
         return self.process
+
+    async def _keep_log(self, source: asyncio.StreamReader) -> None:
+        with self._log_path.open("ab", buffering=0) as log:
+            while data := await source.read(65_536):
+                log.write(data)
 
     async def start(self, **options: Any) -> Self:
         """Start the process and wait until it is ready."""
@@ -232,6 +243,8 @@ class NodeProcess:
         assert self.process is not None
         async with asyncio.timeout(PATIENCE_S):
             code = await self.process.wait()
+        if self._pump is not None:
+            await self._pump
         await self._forget()
         return code
 
@@ -466,7 +479,7 @@ async def until(
 
 
 async def make_street(
-    directory: Path, number: int, parameters: Parameters = FAST, *, age_s: int = 2, **settings: object
+    directory: Path, number: int, parameters: Parameters = FAST, *, age_s: int = 2, **settings: Any
 ) -> Street:
     """Found a community of homes some seconds ago; nothing runs yet. Gates stand between all nodes."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -497,7 +510,7 @@ async def make_street(
 
 @asynccontextmanager
 async def street(
-    directory: Path, number: int, parameters: Parameters = FAST, **settings: object
+    directory: Path, number: int, parameters: Parameters = FAST, **settings: Any
 ) -> AsyncIterator[Street]:
     """Found a community and run its nodes, until the end of the block."""
     homes = await make_street(directory, number, parameters, **settings)

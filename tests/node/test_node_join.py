@@ -17,7 +17,7 @@ from ledger_core.node.peers import LocalNode, RefusedByPeer
 from ledger_core.node.peers.handshake import Initiator
 from tests.node.grown import grow
 from tests.node.peer_world import free_ports
-from tests.node.processes import FAST, Gate, Household, NodeProcess, Street, is_there, make_street, street
+from tests.node.processes import QUICK, Gate, Household, NodeProcess, Street, is_there, make_street, street
 
 
 def newcomer(homes: Street, directory: Path, text: str, **settings: object) -> Household:
@@ -60,7 +60,6 @@ async def test_a_newcomer_joins_by_invitation_and_becomes_a_member(tmp_path: Pat
         assert [peer.guest for peer in peers if peer.node.key == new.node_key.hex()] == [False]
 
 
-QUICK = replace(FAST, min_difficulty_bits=8)
 PAST = 240
 HEADERS_BYTES = PAST * SEALED_BYTES
 

@@ -1,7 +1,6 @@
 """A chain that also tells what happened while many blocks were added at once."""
 
 from ledger_core.chain.chain import Chain
-from ledger_core.chain.index import Entry
 from ledger_core.chain.model import ChainStore
 from ledger_core.chain.pending import Outcome
 from ledger_core.chain.start import Start
@@ -20,8 +19,6 @@ class FollowedChain(Chain):
         outcomes, self._outcomes = self._outcomes, []
         return outcomes
 
-    def _settle(self, before: Entry, now: int) -> Outcome:
-        outcome = super()._settle(before, now)
-        if outcome.connected or outcome.disconnected:
-            self._outcomes.append(outcome)
-        return outcome
+    def branch_changed(self, outcome: Outcome) -> None:
+        """Keep what changed until it is fetched."""
+        self._outcomes.append(outcome)

@@ -52,6 +52,8 @@ class RecordRelay:
         self._flushed_at = 0.0
         self._refused = RecentSet(REFUSED_KEPT)
         """Ids that the rules refused on this tip."""
+        self._late = RecentSet(MAX_ASKED)
+        """What was asked for too long ago, and of whom: it may still come."""
         settings = hub.settings
         self._retry: RecentMap[tuple[Record, float]] = RecentMap(settings.retry_records)
         """Records refused a moment ago, and until when they are tried again."""
@@ -157,11 +159,14 @@ class RecordRelay:
                 self._hub.ban(peer.id, error.code, f"it sends a record that is none: {error.message}")
                 return
             asked = self._asked.get(record.id)
-            if asked is None or (asked.peer != peer.id and peer.id not in asked.others):
-                self._hub.blame(peer.id, UNASKED_POINTS, "records that nobody asked for", now)
-            else:
+            if asked is not None and (asked.peer == peer.id or peer.id in asked.others):
                 self._answered(record.id)
-                self._try(record, now, peer.id)
+                self._try(record, now, peer)
+            elif _late(peer.id, record.id) in self._late:
+                # A busy node answers late: what it gives is as good as before.
+                self._try(record, now, peer)
+            else:
+                self._hub.blame(peer.id, UNASKED_POINTS, "records that nobody asked for", now)
             if peer.id not in self._hub.peers:
                 return
 
@@ -186,9 +191,13 @@ class RecordRelay:
             if asked.until > now:
                 break
             self._answered(record_id)
+            if record_id in self._pool or record_id in self._hub.chain.state.seen:
+                # A block took it before it could be given: nobody kept anything back.
+                continue
+            self._late.add(_late(asked.peer, record_id))
             self._hub.blame(asked.peer, SILENT_POINTS, "records told of and not given", now)
             others = [peer for peer in asked.others if peer in self._hub.peers]
-            if others and record_id not in self._pool:
+            if others:
                 self._ask(record_id, others[0], others[1:], now)
                 self._hub.send(others[0], GetRecords((record_id,)))
         if self._retry_at is not None and self._retry_at <= now:
@@ -201,7 +210,7 @@ class RecordRelay:
             if found is not None and found[1] > now:
                 self._try(found[0], now, None, until=found[1])
 
-    def _try(self, record: Record, now: float, peer_id: bytes | None, until: float | None = None) -> None:
+    def _try(self, record: Record, now: float, peer: Peer | None, until: float | None = None) -> None:
         """Take a record into the pool, or find out whose fault it is that it can't be."""
         try:
             self._pool.check_room(record)
@@ -211,19 +220,27 @@ class RecordRelay:
             if refusal.code in ("record_pooled", "record_duplicate"):
                 return
             if refusal.code in OFFENCES:
-                if peer_id is not None:
+                if peer is not None:
                     self._hub.ban(
-                        peer_id, refusal.code, f"it sends a record that never is right: {refusal.message}"
+                        peer.id, refusal.code, f"it sends a record that never is right: {refusal.message}"
                     )
                 return
             if refusal.code in PASSING:
                 return
-            if peer_id is not None:
-                self._hub.blame(peer_id, REFUSED_POINTS, "records that the rules refuse", now)
+            if peer is not None and self._stands_here(peer):
+                self._hub.blame(peer.id, REFUSED_POINTS, "records that the rules refuse", now)
             self._refused.add(record.id)
             self._retry.put(record.id, (record, until or now + self._hub.settings.retry_age_s))
             return
         self.pooled(record, now, own=False)
+
+    def _stands_here(self, peer: Peer) -> bool:
+        """Whether a peer's chain has the same tip, so that the rules say the same to it.
+
+        On another branch what is refused here may be right: nodes that part and meet again pass on much of it.
+        """
+        tip = self._hub.chain.tip_hash
+        return peer.tip.hash == tip or tip in peer.known_blocks
 
     def _may_ask(self, peer_id: bytes) -> bool:
         return len(self._asked) < MAX_ASKED and self._per_peer.get(peer_id, 0) < MAX_ASKED_PER_PEER
@@ -237,3 +254,7 @@ class RecordRelay:
         left = self._per_peer.pop(asked.peer) - 1
         if left:
             self._per_peer[asked.peer] = left
+
+
+def _late(peer_id: bytes, record_id: bytes) -> bytes:
+    return peer_id + record_id
