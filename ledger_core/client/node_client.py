@@ -49,6 +49,10 @@ class NodeClient:
         """Return how the node and its community are."""
         return await self._get("/v1/status", model.StatusView)
 
+    async def state_hash(self) -> model.StateHashView:
+        """Return the hash of the whole state, equal on every node after the same block."""
+        return await self._get("/v1/state-hash", model.StateHashView)
+
     async def community(self) -> model.CommunityView:
         """Return what the community was founded with, and where the node is reached by others."""
         return await self._get("/v1/community", model.CommunityView)
