@@ -83,6 +83,7 @@ class Offer:
     seller: Resident
     start: int
     end: int
+    slot_s: int
 
 
 async def set_up(street: Street) -> None:
@@ -155,7 +156,7 @@ async def _sell(
         valid_until=_text(start - 5),
         **terms,
     )
-    return Offer(kind, str(answer["record"]), seller, start, end)
+    return Offer(kind, str(answer["record"]), seller, start, end, slot_s)
 
 
 def next_start(slot_s: int, now: float | None = None) -> int:

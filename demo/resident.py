@@ -194,20 +194,14 @@ class Resident:
 
         await wait_for(on, f"the automation {alias!r} to be on")
 
-    def listen(self, heard: Callable[[Resident, str, dict[str, Any]], None]) -> None:
-        """Call back for every event of the home: its kind and its fields, as its event entities show them."""
+    def listen(self, heard: Callable[[Resident, dict[str, Any]], None]) -> None:
+        """Call back with every event of the home, as Home Assistant's own bus tells it."""
         self._listener = asyncio.create_task(self._listen(heard), name=f"listen {self.house.name}")
 
-    async def _listen(self, heard: Callable[[Resident, str, dict[str, Any]], None]) -> None:
-        async with self.api.events("subscribe_events", event_type="state_changed") as queue:
+    async def _listen(self, heard: Callable[[Resident, dict[str, Any]], None]) -> None:
+        async with self.api.events("subscribe_events", event_type=f"{DOMAIN}_event") as queue:
             while True:
-                event = await queue.get()
-                state = event["data"]["new_state"]
-                if state is None or not state["entity_id"].startswith("event."):
-                    continue
-                attributes = state["attributes"]
-                if attributes.get("event_type") and "offer" not in attributes.get("device_class", ""):
-                    heard(self, attributes["event_type"], attributes)
+                heard(self, (await queue.get())["data"])
 
     async def node(self) -> NodeClient:
         """Return a client of the home's own node; the node has another address after every restart."""

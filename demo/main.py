@@ -1,0 +1,178 @@
+"""The command `script/demo`."""
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from demo import bargains, table, verdict
+from demo.extras import ExtrasError, ensure_extras
+from demo.journal import Journal
+from demo.resident import PASSWORD
+from demo.street import SLOT_S, Street
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from demo.journal import Deal
+
+_EPILOG = """\
+It starts three real Home Assistants with their ledger nodes and simulated Modbus devices, lets them found a
+community with slots of a minute and trade with each other, and shows what happens. Everything listens on
+127.0.0.1 alone. Ctrl-C ends all of it. The first start takes longer: what the web interface needs is
+installed.
+"""
+# From the first offer to the last settlement: two windows, the grace of a minute, and some patience.
+SECONDS_TO_SETTLE = 600
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command's arguments."""
+    arguments = argparse.ArgumentParser(
+        prog="script/demo",
+        description="Watch three homes trade energy.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    arguments.add_argument(
+        "--once",
+        action="store_true",
+        help="end when three trades of different kinds are settled at all homes, and check the books",
+    )
+    arguments.add_argument(
+        "--keep", type=Path, metavar="FOLDER", help="keep the homes' configurations and logs in a new folder"
+    )
+    return arguments
+
+
+class Demo:
+    """One run of the demo."""
+
+    def __init__(self, folder: Path, packages: Path, *, once: bool) -> None:
+        """Prepare in a folder."""
+        self._once = once
+        self._started = time.monotonic()
+        self._live = table.LiveTable()
+        self._street = Street(folder, packages, self._say)
+        self._changed = asyncio.Event()
+        self._journal = Journal(self._changed.set)
+
+    def _say(self, text: str) -> None:
+        self._live.leave()
+        print(f"[{time.monotonic() - self._started:5.1f} s] {text}", flush=True)
+
+    async def run(self) -> bool:
+        """Run until the end, or until it is cancelled; return whether all was as it should be."""
+        try:
+            await self._street.start()
+            for resident in self._street.residents:
+                resident.listen(self._journal.heard)
+            self._tell_addresses()
+            self._say("the homes get automations by which they answer, and the sellers' switches go on")
+            await bargains.set_up(self._street)
+            while True:
+                deals = await self._round()
+                if self._once:
+                    return await self._judge(deals)
+        finally:
+            self._say("ending everything")
+            await self._street.stop()
+
+    def _tell_addresses(self) -> None:
+        self._live.leave()
+        print()
+        for resident in self._street.residents:
+            print(
+                f"  {resident.house.name:16} {resident.assistant.url}   "
+                f"user {resident.user}, password {PASSWORD}"
+            )
+        print(flush=True)
+
+    async def _round(self) -> list[Deal]:
+        """Let three offers be made, and show how they go until they are settled."""
+        self._say("three offers are posted for the next minutes")
+        already = len(self._journal.deals)
+        for offer in await bargains.make_offers(self._street, SLOT_S):
+            self._journal.add(offer)
+        deals = self._journal.deals[already:]
+        names = {each.address: each.house.name for each in self._street.residents}
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SECONDS_TO_SETTLE):
+                while not all(deal.done for deal in deals):
+                    self._live.show(table.text_of(table.rows(self._journal.deals[-9:], names)))
+                    self._changed.clear()
+                    await self._changed.wait()
+        self._live.show(table.text_of(table.rows(self._journal.deals[-9:], names)))
+        return deals
+
+    async def _judge(self, deals: list[Deal]) -> bool:
+        """Check the books of the first round, say what was found, and return whether it is right."""
+        self._live.leave()
+        print()
+        settled = {deal.offer.kind for deal in deals if deal.done}
+        good = settled == set(bargains.KINDS)
+        if not good:
+            print(f"not settled at both homes: {', '.join(sorted(set(bargains.KINDS) - settled))}")
+        for comparison in verdict.compare(self._street, deals):
+            mark = "agrees with" if comparison.agrees else "DIFFERS FROM"
+            print(
+                f"  {comparison.home:16} {_clock(comparison.slot_end)}  {comparison.direction} "
+                f"{comparison.booked_wh} Wh of {comparison.agreed_wh} agreed {mark} "
+                f"{comparison.physical_wh} Wh that its simulator counted"
+            )
+            good = good and comparison.agrees
+        height, state_hash = await verdict.equal_state_hashes(self._street)
+        print(f"  every node has the state hash {state_hash[:16]}… after block {height}")
+        zero = await verdict.money_sums_to_zero(self._street.founder)
+        print(f"  all balances together are {'zero' if zero else 'NOT ZERO'}")
+        paid = sum(line.paid_micro for deal in deals for line in deal.settled)
+        delivered = sum(line.delivered_wh for deal in deals for line in deal.settled)
+        print(f"  delivered {delivered} Wh, paid {paid / 1_000_000:.6f} EUR", flush=True)
+        return good and zero
+
+
+def _clock(seconds: int) -> str:
+    return time.strftime("%H:%M", time.localtime(seconds))
+
+
+async def _run(folder: Path, packages: Path, *, once: bool) -> int:
+    """Run the demo until its end or a signal; return the exit code."""
+    task = asyncio.ensure_future(Demo(folder, packages, once=once).run())
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        return 0 if await task else 1
+    except asyncio.CancelledError:
+        return 0 if not once else 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    options = parser().parse_args(arguments)
+    logging.basicConfig(level=logging.ERROR)
+    folder: Path = options.keep or Path(tempfile.mkdtemp(prefix="energy-ledger-demo-"))
+    try:
+        if options.keep is not None:
+            folder.mkdir(parents=True)
+        return asyncio.run(_run(folder, ensure_extras(), once=options.once))
+    except FileExistsError:
+        print(f"demo: {folder} is there already; name a new folder", file=sys.stderr)
+        return 2
+    except (ExtrasError, OSError) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    finally:
+        if options.keep is None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

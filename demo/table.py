@@ -1,0 +1,97 @@
+"""The live table of offers, trades, deliveries and settlements."""
+
+import shutil
+import sys
+import time
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from demo.journal import Deal
+
+_HEAD = (
+    "way to the trade",
+    "seller",
+    "buyer",
+    "window",
+    "agreed",
+    "sent",
+    "received",
+    "delivered",
+    "paid",
+    "stage",
+)
+_UNITS = ("", "", "", "", "Wh", "Wh", "Wh", "Wh", "EUR", "")
+
+
+def rows(deals: Sequence[Deal], names: dict[str, str]) -> list[tuple[str, ...]]:
+    """Return a row for each deal; `names` are the homes' by address."""
+    return [_row(deal, names) for deal in deals]
+
+
+def _row(deal: Deal, names: dict[str, str]) -> tuple[str, ...]:
+    offer, lines = deal.offer, deal.settled
+    window = f"{_clock(offer.start)}-{_clock(offer.end)}"
+    figures = ["", "", "", ""]
+    if lines:
+        figures = [
+            _sum([line.sent_wh for line in lines]),
+            _sum([line.received_wh for line in lines]),
+            _sum([line.delivered_wh for line in lines]),
+            f"{sum(line.paid_micro for line in lines) / 1_000_000:.6f}",
+        ]
+    agreed = f"{deal.agreed_wh} at {deal.price_micro / 1_000_000:g}" if deal.trade else ""
+    buyer = names.get(deal.buyer, "")
+    return (offer.kind, offer.seller.house.name, buyer, window, agreed, *figures, deal.stage)
+
+
+def _sum(values: Sequence[int | None]) -> str:
+    known = [value for value in values if value is not None]
+    return str(sum(known)) if len(known) == len(values) else "no reading"
+
+
+def _clock(seconds: int) -> str:
+    return time.strftime("%H:%M", time.localtime(seconds))
+
+
+def text_of(rows_of_text: Sequence[tuple[str, ...]]) -> list[str]:
+    """Return the table's lines, columns aligned."""
+    head = tuple(f"{name} {unit}".strip() for name, unit in zip(_HEAD, _UNITS, strict=True))
+    whole = [head, *rows_of_text]
+    widths = [max(len(row[place]) for row in whole) for place in range(len(head))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in whole
+    ]
+
+
+class LiveTable:
+    """Shows the table: in a terminal always in the same place, elsewhere each row anew when it changed."""
+
+    def __init__(self, out: TextIO = sys.stdout) -> None:
+        """Show on a stream."""
+        self._out = out
+        self._drawn = 0
+        self._last: list[str] = []
+
+    def show(self, lines: list[str]) -> None:
+        """Show the table's lines, if they are others than before."""
+        if lines == self._last:
+            return
+        if self._out.isatty():
+            width = shutil.get_terminal_size().columns
+            self._out.write(f"\x1b[{self._drawn}A\x1b[J" if self._drawn else "")
+            self._out.write("\n".join(line[: width - 1] for line in lines) + "\n")
+            self._drawn = len(lines)
+        else:
+            known = set(self._last)
+            for line in lines:
+                if line not in known:
+                    self._out.write(f"{line}\n")
+        self._out.flush()
+        self._last = lines
+
+    def leave(self) -> None:
+        """Leave what is shown; what comes next stands below it."""
+        self._drawn = 0
