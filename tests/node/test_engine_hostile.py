@@ -397,8 +397,9 @@ def test_a_vote_among_records_is_banned(net: Net) -> None:
     assert drop_codes(net) == ["vote_not_bundled"]
 
 
-def test_records_that_the_rules_refuse_cost_a_point_each(net: Net) -> None:
-    peer = net.join("mallory", "anna")
+def test_records_that_the_rules_refuse_cost_a_point_each_on_the_same_tip(net: Net) -> None:
+    chain = net["anna"].engine.chain
+    peer = net.join("mallory", "anna", tip=BlockRef(chain.height, chain.tip_hash))
     limit = net.world.genesis.parameters.credit_limit
     batches = 0
     while not drop_codes(net):
@@ -438,6 +439,46 @@ def test_a_record_is_asked_elsewhere_when_it_does_not_come(net: Net) -> None:
     assert net.asked(second, GetRecords)
     net.say(second, "anna", Records((record.envelope,)))
     assert record.id in net["anna"].engine.pool
+
+
+def patience_of(net: Net, name: str, peer: bytes) -> float:
+    return net[name].engine.peers[peer].patience
+
+
+def test_a_record_that_a_block_took_meanwhile_was_not_kept_back(net: Net) -> None:
+    """Busy honest nodes tell of records, mine them, and can't give them from their pools any more."""
+    peer = net.join("busy", "anna")
+    records = [net.pay("anna", "bert") for _ in range(3)]
+    net.say(peer, "anna", Inventory(tuple(record.id for record in records)))
+    give(net, peer, forge(net, *records))
+    full = patience_of(net, "anna", peer)
+    net.pass_time(15, 5)
+    assert patience_of(net, "anna", peer) == full
+    assert len(net["anna"].engine._relay._asked) == 0
+
+
+def test_a_late_answer_is_taken(net: Net) -> None:
+    """The request has run out; the records come all the same, and nobody is blamed twice."""
+    peer = net.join("slow", "anna")
+    records = [net.pay("anna", "bert") for _ in range(150)]
+    net.say(peer, "anna", Inventory(tuple(record.id for record in records)))
+    net.pass_time(12, 3)
+    net.say(peer, "anna", Records(tuple(record.envelope for record in records)))
+    assert drop_codes(net) == []
+    assert len(net["anna"].engine.pool) == 150
+
+
+def test_what_was_right_on_another_branch_costs_nobody_anything(net: Net) -> None:
+    """Streets that were parted pass on what only one of them can take."""
+    peer = net.join("parted", "anna", tip=BlockRef(6, bytes(32)))
+    limit = net.world.genesis.parameters.credit_limit
+    full = patience_of(net, "anna", peer)
+    for _ in range(8):
+        records = [net.pay("anna", "bert", 2 * limit) for _ in range(50)]
+        net.say(peer, "anna", Inventory(tuple(record.id for record in records)))
+        net.say(peer, "anna", Records(tuple(record.envelope for record in records)))
+    assert patience_of(net, "anna", peer) == full
+    assert len(net["anna"].engine.pool) == 0
 
 
 # Votes
