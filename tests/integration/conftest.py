@@ -39,6 +39,14 @@ async def wait_until(condition: Callable[[], object], seconds: float = 30.0) -> 
 
 
 @pytest.fixture
+def hass_config_dir(tmp_path: Path) -> str:
+    """A configuration directory of the test's own: the integration keeps its node's data there."""
+    directory = tmp_path / "config"
+    directory.mkdir()
+    return str(directory)
+
+
+@pytest.fixture
 def world() -> World:
     """A community of three homes, founded now: anna (the authority), bert and cara."""
     return World(created=int(time.time()))
