@@ -59,8 +59,10 @@ def _join(arguments: argparse.Namespace) -> None:
     location = _location(arguments.location)
     roles = None if arguments.roles is None else roles_value(arguments.roles.split(","))
     signer = signer_of(arguments)
-    node = _prepared(arguments.data, text)
+    node, in_use = _prepared(arguments.data, text)
     result = asyncio.run(_member(arguments, link, signer, roles, location))
+    if result is None and in_use is not None:
+        raise in_use
     data: dict[str, Any] = {
         "community": link.community.name,
         "chain_id": link.chain_id.hex(),
@@ -98,14 +100,14 @@ def _location(text: str | None) -> Location | None:
     return Location(latitude, longitude)
 
 
-def _prepared(directory: Path, text: str) -> str | None:
-    """Prepare the directory; one whose node runs already is. Return the node's address."""
+def _prepared(directory: Path, text: str) -> tuple[str | None, LedgerError | None]:
+    """Prepare the directory; return the node's address, or why not: its node runs, as it should by then."""
     try:
-        return address(prepare_joining(directory, text).node_key)
+        return address(prepare_joining(directory, text).node_key), None
     except LedgerError as error:
         if error.code != "store_in_use":
             raise
-        return None
+        return None, error
 
 
 async def _member(

@@ -1,0 +1,211 @@
+"""Founding, inviting, joining, members, status and peers from the command line, against a real API."""
+
+import asyncio
+import io
+import stat
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from ledger_core.cli import invite_command
+from ledger_core.cli.picture import Picture
+from ledger_core.community import decode_genesis, encode_genesis
+from ledger_core.errors import LedgerError
+from ledger_core.keys import address, load_key, save_key
+from ledger_core.records.codec import invite
+from ledger_core.records.invitations import InvitationLink, decode_link, encode_link
+from tests.core.world import HOUSEHOLD, World, signer
+from tests.node.cli_world import CliWorld, cli_world, run_command
+
+
+@pytest.fixture
+async def cli(tmp_path: Path) -> AsyncIterator[CliWorld]:
+    async with cli_world(tmp_path) as made:
+        yield made
+
+
+async def test_status_and_peers(cli: CliWorld) -> None:
+    rows = dict(line.split("  ", 1) for line in (await cli("status")).lines)
+    assert rows["community"].strip().startswith("Test street (")
+    assert rows["height"].strip().startswith("2, of ")
+    assert (await cli("status", "--json")).json["tip"]["height"] == 2
+    assert "10.0.0.7:7946" in (await cli("peers")).lines[1]
+    assert (await cli("peers", "--json")).json["items"][0]["direction"] == "inbound"
+
+
+async def test_members_and_revocation(cli: CliWorld) -> None:
+    bert = address(cli.world["bert"].id)
+    listed = dict(line.split("  ", 1) for line in (await cli("members")).lines[1:])
+    assert listed[bert].strip() == "home, node"
+    assert len((await cli("members", "--json")).json["items"]) == 3
+    refused = await cli("revoke", bert, "--key", cli.key("cara"), "--json")
+    assert '"authority_missing"' in refused.error
+    assert (await cli.act("anna", "revoke", bert))["member"] == bert
+    listed = dict(line.split("  ", 1) for line in (await cli("members")).lines[1:])
+    assert listed[bert].strip() == "revoked"
+    told = (await cli("history", "--all")).lines[-1]
+    assert told.endswith("was revoked")
+
+
+async def test_an_invitation_as_text_and_picture(cli: CliWorld) -> None:
+    anna, picture = ("--key", cli.key("anna")), cli.directory / "invitation.svg"
+    done = await cli("invite", *anna, "--expires", "2h", "--roles", "home", "--qr", picture)
+    text = done.lines[0]
+    assert len(done.lines) == 1
+    link = decode_link(text)
+    assert link.invitation.roles == 1
+    assert abs(link.invitation.expires - time.time() - 7200) < 60
+    assert "whoever sees it can use it" in done.err
+    assert ElementTree.parse(picture).getroot().tag.endswith("svg")
+    assert stat.S_IMODE(picture.stat().st_mode) == 0o600
+    told = await cli("invite", *anna, "--address", "h:1", "--json", "--qr", cli.directory / "a.png")
+    assert told.json["addresses"] == ["h:1"]
+    assert told.json["roles"] == ["home", "node"]
+    assert (cli.directory / "a.png").read_bytes().startswith(b"\x89PNG")
+    for arguments, message in (
+        (("--qr", picture), "exists already"),
+        (("--qr", cli.directory / "a.gif"), "must end in .svg or .png"),
+        (("--roles", "king"), "known are home"),
+        (("--expires", "soon"), "--expires"),
+        (("--key", cli.key("bert")), "only an authority invites"),
+    ):
+        assert message in (await cli("invite", *anna, *arguments)).error
+    assert (await cli("invite", *anna, "--qr", picture, "--force")).code == 0
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_picture_is_drawn_where_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    bearer = signer("bearer")
+    ticket = invite(world.chain_id, world["anna"].key, bearer.public_key, HOUSEHOLD, world.now)
+    link = InvitationLink(encode_genesis(world.genesis), (), ticket, bearer.export_seed())
+    text = encode_link(link)
+    for columns, drawn in ((300, True), (80, False)):
+        screen = Terminal()
+        monkeypatch.setattr(sys, "stderr", screen)
+        monkeypatch.setenv("COLUMNS", str(columns))
+        invite_command._explain(link, text)
+        assert ("█" * 20 in screen.getvalue()) == drawn
+        assert ("write it with --qr" in screen.getvalue()) != drawn
+        assert "it names no address" in screen.getvalue()
+
+
+def test_a_picture_holds_what_it_should() -> None:
+    lines = Picture("ELINVITE-1-" + "A" * 800).lines()
+    width = Picture("ELINVITE-1-" + "A" * 800).width
+    assert {len(line) for line in lines} == {width}
+    assert len(lines) == (width + 1) // 2
+    # The finder pattern in the upper left corner, in half blocks, after the quiet zone.
+    assert lines[2][4:11] == " ▄▄▄▄▄ "
+    with pytest.raises(LedgerError) as caught:
+        Picture("A" * 5000)
+    assert caught.value.code == "picture_too_large"
+
+
+def test_a_community_is_founded(tmp_path: Path) -> None:
+    key = tmp_path / "anna.key"
+    save_key(key, signer("anna"))
+    made = run_command(
+        *("found", "--data", tmp_path / "elm", "--name", "Elm Street", "--key", key, "--home", "No. 1"),
+        *("--set", "slot_s=60", "--set", "money_mode=prepaid", "--json"),
+    ).json
+    genesis = decode_genesis((tmp_path / "elm" / "genesis").read_bytes())
+    assert (genesis.name, genesis.currency, genesis.parameters.slot_s) == ("Elm Street", "EUR", 60)
+    assert made["chain_id"] == genesis.chain_id.hex()
+    assert made["node"] == address(load_key(tmp_path / "elm" / "node.key").public_key)
+    other = run_command("found", "--data", tmp_path / "oak", "--genesis", tmp_path / "elm" / "genesis")
+    assert "none of the founders'" in other.err
+    assert "energy-ledger node --data" in other.err
+    taken = tmp_path / "other.genesis"
+    taken.write_bytes(encode_genesis(World().genesis))
+    assert "belongs to" in run_command("found", "--data", tmp_path / "oak", "--genesis", taken).error
+    for arguments, message in (
+        (("--home", "x"), "--key KEY"),
+        (("--key", key, "--home", "x", "--set", "slot_s"), "write NAME=VALUE"),
+        (("--key", key, "--home", "x", "--set", "slot_s=7"), "slot_s"),
+        (("--key", key, "--home", "x", "--set", "sloth=7"), "no such parameter"),
+    ):
+        done = run_command("found", "--data", tmp_path / "new", "--name", "New", *arguments)
+        assert message in done.error
+
+
+async def test_joining_in_two_steps(cli: CliWorld) -> None:
+    made = (await cli("invite", "--key", cli.key("anna"), "--json")).json
+    dora, data = cli.directory / "dora.key", cli.directory / "dora"
+    save_key(dora, signer("dora"))
+    given = ("join", "--data", data, "--key", dora, "--name", "No. 4", "--location", "48.1,11.5", "--json")
+    file = cli.directory / "invitation.txt"
+    file.write_text(made["invitation"] + "\n")
+    first = (await asyncio.to_thread(run_command, *given, file)).json
+    assert (first["state"], first["community"]) == ("prepared", "Test street")
+    assert first["node"] == address(load_key(data / "node.key").public_key)
+    again = await asyncio.to_thread(run_command, *given[:-1], made["invitation"])
+    assert "is ready for" in again.out
+    for arguments, message in (
+        (("--location", "here"), "--location"),
+        (("--roles", "king"), "no role"),
+        (("--name", " "), "at least one letter"),
+        (("--start-within", "soon"), "--start-within"),
+        (("--data", cli.directory / "node"), "is in use"),
+    ):
+        wrong = await asyncio.to_thread(run_command, *given, *arguments, made["invitation"])
+        assert message in wrong.error
+
+    # As its node would: tell where the API is, and the token.
+    (data / "api-address").write_text(cli.api.server.url + "\n")
+    (data / "api.token").write_text((cli.directory / "token").read_text())
+    (data / "api.token").chmod(0o600)
+    joined = (await asyncio.to_thread(run_command, *given, made["invitation"], "--roles", "home")).json
+    assert joined["state"] == "submitted"
+    await cli.mine()
+    member = {each["member"]["address"]: each for each in (await cli("members", "--json")).json["items"]}
+    assert member[address(signer("dora").public_key)]["roles"] == ["home"]
+    again = await asyncio.to_thread(run_command, *given, made["invitation"])
+    assert '"member_known"' in again.error or '"invitation_used"' in again.error
+
+
+def test_invitations_that_can_not_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(created=1_700_000_000)
+    bearer = signer("bearer")
+    ticket = invite(world.chain_id, world["anna"].key, bearer.public_key, HOUSEHOLD, 1_700_000_000)
+    text = encode_link(InvitationLink(encode_genesis(world.genesis), (), ticket, bearer.export_seed()))
+    key = tmp_path / "dora.key"
+    save_key(key, signer("dora"))
+    given = ("join", "--data", tmp_path / "dora", "--key", key, "--name", "Dora")
+    assert "expired" in run_command(*given, text).error
+    monkeypatch.setattr(sys, "stdin", io.StringIO(text[:-3]))
+    assert "3 are missing" in run_command(*given, "-").error
+    assert "an invitation starts with" in run_command(*given, "nonsense").error
+    assert not (tmp_path / "dora").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ((), 2, "name the node"),
+        (("--url", "http://127.0.0.1:1"), 2, "needs the node's token"),
+        (("--url", "http://127.0.0.1:1", "--token", "x"), 1, "no connection to the node"),
+        (("--url", "nonsense", "--token", "x"), 1, "is no node's URL"),
+        (("--data", "nowhere"), 1, "no node runs on"),
+        (("--data", "nowhere", "--token", "x"), 2, "go with --url"),
+        (("--timeout", "x"), 2, "--timeout"),
+    ],
+)
+def test_a_node_that_can_not_be_asked(arguments: tuple[str, ...], code: int, message: str) -> None:
+    done = run_command("status", *arguments)
+    assert (done.code, message in done.err) == (code, True), done.err
+
+
+async def test_a_wrong_token(cli: CliWorld) -> None:
+    answer = await asyncio.to_thread(run_command, "status", "--url", cli.api.server.url, "--token", "wrong")
+    assert "send the node's token" in answer.error
