@@ -1,0 +1,200 @@
+"""An entry with a node of its own, a real process: set up, watched, reloaded, removed, joined."""
+
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from homeassistant.config_entries import ConfigEntryState
+from homeassistant.const import EVENT_HOMEASSISTANT_STOP
+from homeassistant.core import HomeAssistant
+from homeassistant.helpers import issue_registry as ir
+from pytest_homeassistant_custom_component.common import (  # type: ignore[import-untyped]
+    MockConfigEntry,
+)
+
+from custom_components.energy_ledger.const import (
+    CONF_CHAIN_ID,
+    CONF_COMMUNITY,
+    CONF_CURRENCY,
+    CONF_DIRECTORY,
+    CONF_DISCOVERY,
+    CONF_HOME,
+    CONF_HOME_NAME,
+    CONF_INVITATION,
+    CONF_PEER_PORT,
+    DOMAIN,
+)
+from custom_components.energy_ledger.key_store import async_key_store
+from custom_components.energy_ledger.node_setup import data_directory
+from ledger_core.client import local
+from ledger_core.client.views import EventView
+from ledger_core.keys import SoftwareSigner, address
+from tests.integration.conftest import wait_until
+
+QUICK = {
+    "slot_s": 60,
+    "block_spacing_s": 1,
+    "checkpoint_interval": 4,
+    "min_difficulty_bits": 1,
+    "grace_s": 0,
+}
+type OwnEntry = Callable[..., Awaitable[MockConfigEntry]]
+
+
+@pytest.fixture
+async def own_entry(hass: HomeAssistant) -> AsyncIterator[OwnEntry]:
+    """Return what makes an entry with a node of its own, founding or joining; all are unloaded at the end."""
+    made: list[MockConfigEntry] = []
+
+    async def make(
+        directory: str = "founder", *, invitation: str | None = None, **options: Any
+    ) -> MockConfigEntry:
+        signer = SoftwareSigner.generate()
+        path = data_directory(hass, directory)
+        if invitation is None:
+            founding = local.Founding(name="Elm Street", currency="EUR", founder_name="1", parameters=QUICK)
+            genesis = local.found(path, founding, signer.public_key, int(time.time()))
+        else:
+            genesis = local.prepare_joining(path, invitation).community
+        await (await async_key_store(hass)).async_add(signer)
+        home = address(signer.public_key)
+        data = {
+            CONF_CHAIN_ID: genesis.chain_id.hex(),
+            CONF_COMMUNITY: genesis.name,
+            CONF_CURRENCY: genesis.currency,
+            CONF_HOME: home,
+            CONF_HOME_NAME: directory,
+            CONF_DIRECTORY: directory,
+        }
+        if invitation is not None:
+            data[CONF_INVITATION] = invitation
+        entry = MockConfigEntry(
+            domain=DOMAIN,
+            title=directory,
+            unique_id=f"{data[CONF_CHAIN_ID]}_{home}",
+            data=data,
+            options={CONF_PEER_PORT: 0, CONF_DISCOVERY: False, **options},
+        )
+        entry.add_to_hass(hass)
+        made.append(entry)
+        await hass.config_entries.async_setup(entry.entry_id)
+        return entry
+
+    yield make
+    for entry in made:
+        if entry.state is ConfigEntryState.LOADED:
+            await hass.config_entries.async_unload(entry.entry_id)
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+async def test_runs_and_ends_with_the_entry(hass: HomeAssistant, own_entry: OwnEntry) -> None:
+    entry = await own_entry()
+    assert entry.state is ConfigEntryState.LOADED
+    node = entry.runtime_data.node
+    pid = node.pid
+    await wait_until(lambda: entry.runtime_data.ledger.data.status.tip.height >= 2)
+    assert any("mined block" in line for line in node.log_lines)
+    assert await hass.config_entries.async_unload(entry.entry_id)
+    assert gone(pid)
+    assert entry.state is ConfigEntryState.NOT_LOADED
+
+
+async def test_ends_when_home_assistant_stops(hass: HomeAssistant, own_entry: OwnEntry) -> None:
+    entry = await own_entry()
+    pid = entry.runtime_data.node.pid
+    hass.bus.async_fire(EVENT_HOMEASSISTANT_STOP)
+    await wait_until(lambda: gone(pid))
+
+
+async def test_killed_node_comes_back_and_no_event_is_lost(hass: HomeAssistant, own_entry: OwnEntry) -> None:
+    entry = await own_entry()
+    data = entry.runtime_data
+    heard: list[EventView] = []
+    data.ledger.listen(heard.append)
+    states: list[bool] = []
+    data.ledger.async_add_listener(lambda: states.append(data.ledger.last_update_success))
+    await wait_until(lambda: len(heard) > 5)
+    os.kill(data.node.pid, signal.SIGKILL)
+    await wait_until(lambda: False in states)
+    await wait_until(lambda: data.node.restarts == 1 and data.ledger.last_update_success)
+    height = data.ledger.data.status.tip.height
+    await wait_until(lambda: data.ledger.data.status.tip.height > height + 1)
+
+    blocks = [event.height for event in heard if event.event == "block_connected"]
+    assert all(height is not None for height in blocks)
+    assert len(blocks) == len(set(blocks))
+    assert blocks == list(range(blocks[0] or 0, (blocks[0] or 0) + len(blocks)))
+
+
+async def test_events_go_on_after_a_restart(hass: HomeAssistant, own_entry: OwnEntry) -> None:
+    entry = await own_entry()
+    heard: list[EventView] = []
+    entry.runtime_data.ledger.listen(heard.append)
+    await wait_until(lambda: any(event.event == "block_connected" for event in heard))
+    assert await hass.config_entries.async_unload(entry.entry_id)
+    before = [event.cursor for event in heard]
+
+    assert await hass.config_entries.async_setup(entry.entry_id)
+    entry.runtime_data.ledger.listen(heard.append)
+    await wait_until(lambda: len(heard) > len(before) + 3)
+    numbers = [int(event.cursor.partition("-")[0]) for event in heard]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+
+async def test_changed_options_start_the_node_anew(hass: HomeAssistant, own_entry: OwnEntry) -> None:
+    entry = await own_entry()
+    pid = entry.runtime_data.node.pid
+    hass.config_entries.async_update_entry(entry, options={**entry.options, "log_level": "debug"})
+    await wait_until(lambda: gone(pid))
+    await wait_until(lambda: entry.state is ConfigEntryState.LOADED)
+    assert entry.runtime_data.node.pid != pid
+
+
+async def test_damaged_data_is_an_issue_that_goes_with_its_cause(
+    hass: HomeAssistant, own_entry: OwnEntry, issue_registry: ir.IssueRegistry
+) -> None:
+    entry = await own_entry()
+    assert await hass.config_entries.async_unload(entry.entry_id)
+    key = data_directory(hass, entry.data[CONF_DIRECTORY]) / "node.key"
+    kept = key.read_bytes()
+    key.write_bytes(b"{}")
+    assert not await hass.config_entries.async_setup(entry.entry_id)
+    assert entry.state is ConfigEntryState.SETUP_RETRY
+    issue = issue_registry.async_get_issue(DOMAIN, f"node_cannot_start_{entry.entry_id}")
+    assert issue is not None
+    assert issue.translation_placeholders is not None
+    assert "node.key" in issue.translation_placeholders["reason"]
+
+    key.write_bytes(kept)
+    await hass.config_entries.async_reload(entry.entry_id)
+    assert entry.state is ConfigEntryState.LOADED
+    assert issue_registry.async_get_issue(DOMAIN, f"node_cannot_start_{entry.entry_id}") is None
+
+
+async def test_joins_by_invitation(hass: HomeAssistant, own_entry: OwnEntry) -> None:
+    founder = await own_entry()
+    told = founder.runtime_data.node.readiness
+    assert told is not None
+    port = told.peer.rpartition(":")[2]
+    text = await founder.runtime_data.home.make_invitation(
+        int(time.time()) + 600, addresses=(f"127.0.0.1:{port}",)
+    )
+    entry = await own_entry("newcomer", invitation=text)
+    assert entry.state is ConfigEntryState.LOADED
+    assert entry.runtime_data.ledger.data.account is None
+    await wait_until(lambda: entry.runtime_data.ledger.data.account is not None, 60)
+    await wait_until(lambda: CONF_INVITATION not in entry.data)
+    members = entry.runtime_data.ledger.data.members
+    assert entry.data[CONF_HOME] in [member.member.address for member in members]
+    await wait_until(lambda: len(founder.runtime_data.ledger.data.members) == 2)
