@@ -1,0 +1,266 @@
+"""Entities of home and node: their figures follow the ledger."""
+
+from typing import Any
+from unittest.mock import AsyncMock
+
+import pytest
+from homeassistant.components.event import DOMAIN as EVENT
+from homeassistant.components.number import DOMAIN as NUMBER
+from homeassistant.components.switch import DOMAIN as SWITCH
+from homeassistant.const import EntityCategory
+from homeassistant.core import HomeAssistant
+from homeassistant.helpers import device_registry as dr
+from homeassistant.helpers import entity_registry as er
+
+from custom_components.energy_ledger import prices
+from custom_components.energy_ledger.const import CONF_MINING, DOMAIN
+from custom_components.energy_ledger.home_entities import sensors, switches
+from custom_components.energy_ledger.node_state import BLOCKS, block_of
+from custom_components.energy_ledger.trading_settings import async_load_settings, async_remove_settings
+
+from .conftest import SLOT, Street
+
+
+def state(street: Street, entity: str) -> Any:
+    found = street.hass.states.get(entity)
+    assert found is not None, f"{entity} is not among {sorted(street.hass.states.async_entity_ids())}"
+    return found
+
+
+def value(street: Street, name: str) -> str:
+    return str(state(street, f"sensor.test_street_{name}").state)
+
+
+async def test_money_of_a_trade(street: Street) -> None:
+    assert [value(street, name) for name in ("balance", "held", "spendable")] == ["0.0", "0.0", "50.0"]
+    trade = await street.buy()
+    assert [value(street, name) for name in ("balance", "held", "spendable")] == ["0.0", "0.2", "49.8"]
+    assert value(street, "active_trades") == "1"
+    await street.settle(trade, exported=500, imported=500)
+    assert [value(street, name) for name in ("balance", "held")] == ["-0.2", "0.0"]
+    assert [value(street, name) for name in ("electricity_bought", "electricity_sold")] == ["1.0", "0.0"]
+    await street.until(lambda: value(street, "spent") == "0.2")
+    assert value(street, "earned") == "0.0"
+    spent = state(street, "sensor.test_street_spent").attributes
+    assert (spent["unit_of_measurement"], spent["device_class"], spent["state_class"]) == (
+        "EUR",
+        "monetary",
+        "total",
+    )
+    bought = state(street, "sensor.test_street_electricity_bought").attributes
+    assert (bought["unit_of_measurement"], bought["state_class"]) == ("kWh", "total_increasing")
+
+
+async def test_the_market(street: Street, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert value(street, "sell_price") == value(street, "buy_price") == "unknown"
+    await street.offer("bert", price=300_000)
+    await street.offer("cara", price=250_000, asset=street.world_asset("cara battery"), quantity=500)
+    await street.offer("anna", price=180_000)
+    assert [value(street, name) for name in ("own_open_offers", "offers_to_this_home")] == ["1", "2"]
+    assert [value(street, name) for name in ("sell_price", "buy_price")] == ["0.18", "0.25"]
+    assert state(street, "sensor.test_street_sell_price").attributes["source"] == "offer"
+    assert state(street, "sensor.test_street_sell_price").attributes["unit_of_measurement"] == "EUR/kWh"
+    trade = await street.buy(price=210_000)
+    monkeypatch.setattr(sensors, "now_s", lambda: trade.start)
+    monkeypatch.setattr(
+        "custom_components.energy_ledger.home_entities.binary_sensors.now_s", lambda: trade.start
+    )
+    assert state(street, "binary_sensor.test_street_trading_now").state == "off"
+    await street.data.ledger.async_refresh()
+    assert value(street, "buy_price") == "0.21"
+    assert state(street, "sensor.test_street_buy_price").attributes["source"] == "trade"
+    assert state(street, "binary_sensor.test_street_trading_now").state == "on"
+
+
+async def test_prices_of_several_trades_are_weighted_by_power(street: Street) -> None:
+    await street.buy(quantity=1_000, price=200_000)
+    await street.buy(quantity=500, price=320_000)
+    home = street.world["anna"].id.hex()
+    first = next(iter(street.trades.values()))
+    found = prices.buy_price(street.view, home, first.start)
+    assert found == prices.Price(240_000, "trade")
+    assert prices.sell_price(street.view, street.world["bert"].id.hex(), first.start) == found
+    assert prices.sell_price(street.view, home, first.start) is None
+
+
+async def test_score_and_reliability(street: Street) -> None:
+    assert value(street, "score") == "unknown"
+    trade = await street.buy()
+    await street.settle(trade, 500, 500)
+    await street.home("bert").rate(trade.trade, 7)
+    await street.node.mine()
+    await street.until(lambda: value(street, "score") == "7.0")
+    assert state(street, "sensor.test_street_score").attributes["scores"] == 1
+    assert float(value(street, "delivered_as_agreed")) > 0
+
+
+async def test_before_the_home_is_a_member(hass: HomeAssistant, node: Any, make_entry: Any) -> None:
+    from tests.core.world import Home
+
+    node.world.homes["dora"] = Home("dora")
+    entry = await make_entry(node, "dora")
+    assert entry.runtime_data.ledger.data.account is None
+    balance = hass.states.get("sensor.test_street_balance")
+    assert balance is not None
+    assert balance.state == "unknown"
+    score = hass.states.get("sensor.test_street_score")
+    assert score is not None
+    assert score.attributes["scores"] == 0
+
+
+async def test_of_the_node(street: Street) -> None:
+    assert state(street, "binary_sensor.test_street_node_synced").state == "on"
+    assert state(street, "sensor.test_street_node_peers").state == "1"
+    mining = state(street, "sensor.test_street_node_mining_state")
+    assert mining.state in BLOCKS
+    assert mining.attributes["reason"] == street.view.status.mining_blocked
+
+
+@pytest.mark.parametrize(
+    ("reason", "state"),
+    [
+        (None, "active"),
+        ("this computer's clock is 300 s behind those of 3 peers; set it right", "clock_wrong"),
+        ("syncing", "syncing"),
+        ("waiting for a first peer", "no_peer"),
+        ("this node's key is not that of a node of the community (any more)", "not_a_node"),
+        ("there is a vote that this node's journal does not know; this node's key", "other_copy"),
+        ("switched off by the setting voting", "switched_off"),
+        ("something new", "other"),
+    ],
+)
+def test_why_a_node_is_held_back(reason: str | None, state: str) -> None:
+    assert block_of(reason) == state
+
+
+async def test_the_noisy_ones_are_disabled(street: Street) -> None:
+    registry = er.async_get(street.hass)
+    entries = er.async_entries_for_config_entry(registry, street.entry.entry_id)
+    disabled = {entry.translation_key for entry in entries if entry.disabled_by}
+    carriers = {f"{c}_{d}" for c in ("heat", "gas", "hydrogen", "water") for d in ("sold", "bought")}
+    assert disabled == carriers | {
+        "height",
+        "final_height",
+        "waiting_records",
+        "voting_state",
+        "fees_waiting",
+    }
+    of_node = [entry for entry in entries if "_node_" in entry.entity_id]
+    assert all(entry.entity_category is EntityCategory.DIAGNOSTIC for entry in of_node)
+    assert all(entry.unique_id.startswith(str(street.entry.unique_id)) for entry in entries)
+    for entry in entries:
+        registry.async_update_entity(entry.entity_id, disabled_by=None)
+    assert await street.hass.config_entries.async_reload(street.entry.entry_id)
+    await street.hass.async_block_till_done()
+    assert value(street, "node_height") == str(street.view.status.tip.height)
+    assert value(street, "node_final_height") == str(street.view.status.final)
+    assert value(street, "node_waiting_records") == "0"
+    assert value(street, "node_voting_state") in BLOCKS
+    assert value(street, "fees_not_final_yet") == "0.0"
+
+
+async def test_devices(street: Street) -> None:
+    registry = dr.async_get(street.hass)
+    devices = dr.async_entries_for_config_entry(registry, street.entry.entry_id)
+    assert {device.name for device in devices} == {"Test street", "Test street node"}
+    node = next(device for device in devices if device.name == "Test street node")
+    assert node.sw_version == street.view.status.version
+
+
+async def test_event_entities(street: Street) -> None:
+    trade = await street.buy()
+    offers = state(street, f"{EVENT}.test_street_offers")
+    assert offers.attributes["event_type"] == "offer_received"
+    assert offers.attributes["price"] == 0.2
+    assert "raw" not in offers.attributes
+    agreed = state(street, f"{EVENT}.test_street_trades")
+    assert (agreed.attributes["event_type"], agreed.attributes["trade"]) == ("trade_agreed", trade.trade)
+    await street.settle(trade, 500, 500)
+    await street.until(
+        lambda: state(street, f"{EVENT}.test_street_trades").attributes["event_type"] == "trade_closed"
+    )
+    closed = state(street, f"{EVENT}.test_street_trades").attributes
+    assert (closed["delivered_kwh"], closed["paid"], closed["role"]) == (1.0, 0.2, "buyer")
+
+
+async def test_the_end_of_offers_and_proposals(street: Street) -> None:
+    entity = f"{EVENT}.test_street_offers"
+    offer = await street.offer("anna")
+    acceptance = await street.home("bert").counter(offer, price=50_000)
+    await street.node.mine()
+    await street.until(lambda: state(street, entity).attributes["event_type"] == "counter_received")
+    await street.home("anna").reject(acceptance)
+    await street.node.mine()
+    await street.until(lambda: state(street, entity).attributes["event_type"] == "counter_ended")
+    assert state(street, entity).attributes["own"] is False
+    await street.home("anna").withdraw(offer.offer)
+    await street.node.mine()
+    await street.until(lambda: state(street, entity).attributes["event_type"] == "offer_closed")
+    assert state(street, entity).attributes["own"] is True
+
+
+async def test_switches_are_kept(street: Street) -> None:
+    settings = street.data.settings
+    for key in ("automatic_selling", "automatic_buying"):
+        entity = f"{SWITCH}.test_street_{key}"
+        assert state(street, entity).state == "off"
+        for action, wanted in (("turn_on", "on"), ("turn_off", "off"), ("turn_on", "on")):
+            await street.hass.services.async_call(SWITCH, action, {"entity_id": entity}, blocking=True)
+            assert state(street, entity).state == wanted
+            assert getattr(settings.limits, key) is (wanted == "on")
+    street.hass.data.pop(f"{DOMAIN}_trading_settings")
+    again = await async_load_settings(street.hass, street.entry.entry_id)
+    assert again is not settings
+    assert again.limits == settings.limits
+    await async_remove_settings(street.hass, street.entry.entry_id)
+    fresh = await async_load_settings(street.hass, street.entry.entry_id)
+    assert fresh.limits.automatic_selling is False
+
+
+async def test_numbers(street: Street) -> None:
+    limits = street.data.settings
+    for entity, shown, key, kept in (
+        ("reserve", 35, "reserve_permille", 350),
+        ("price_floor", 0.29, "price_floor", 290_000),
+        ("price_ceiling", 0.501, "price_ceiling", 501_000),
+    ):
+        target = {"entity_id": f"{NUMBER}.test_street_{entity}", "value": shown}
+        await street.hass.services.async_call(NUMBER, "set_value", target, blocking=True)
+        assert getattr(limits.limits, key) == kept
+        assert float(state(street, f"{NUMBER}.test_street_{entity}").state) == shown
+
+
+async def test_what_trading_may_do_can_be_changed_while_the_node_is_away(street: Street) -> None:
+    await street.node.server.close()
+    await street.data.ledger.async_refresh()
+    await street.hass.async_block_till_done()
+    assert value(street, "balance") == "unavailable"
+    entity = f"{SWITCH}.test_street_automatic_selling"
+    await street.hass.services.async_call(SWITCH, "turn_on", {"entity_id": entity}, blocking=True)
+    assert state(street, entity).state == "on"
+
+
+async def test_the_mining_switch_changes_the_option(street: Street) -> None:
+    assert not any("mining" in entity for entity in street.hass.states.async_entity_ids(SWITCH))
+    street.data.node = AsyncMock()
+    (switch,) = [each for each in switches.entities(street.entry) if isinstance(each, switches.MiningSwitch)]
+    switch.hass = street.hass
+    switch.async_write_ha_state = lambda: None  # type: ignore[method-assign,misc]
+    assert switch.is_on
+    await switch.async_turn_off()
+    assert street.entry.options[CONF_MINING] is False
+    assert not switch.is_on
+    await switch.async_turn_on()
+    assert street.entry.options[CONF_MINING] is True
+    street.data.node = None
+
+
+async def test_states_change_only_with_what_they_show(street: Street) -> None:
+    """A block that holds nothing of this home changes no state but the node's height."""
+    changed: list[str] = []
+    street.hass.bus.async_listen("state_changed", lambda event: changed.append(event.data["entity_id"]))
+    height = street.view.status.tip.height
+    await street.node.mine()
+    await street.until(lambda: street.view.status.tip.height > height)
+    assert changed == []
+    assert SLOT == 900
