@@ -25,6 +25,7 @@ from .observers import async_start_observers
 from .peer_view import PeerView
 from .platforms import PLATFORMS
 from .services import async_setup_services
+from .trading.engine import async_start_trading
 
 _ = LEDGER_FOLDER
 
@@ -91,6 +92,7 @@ async def _async_start(hass: HomeAssistant, entry: EnergyLedgerEntry) -> None:
     data.home_device_id = home_device.id
     await async_start_observers(hass, entry)
     await async_start_devices(hass, entry)
+    await async_start_trading(hass, entry)
     await hass.config_entries.async_forward_entry_setups(entry, PLATFORMS)
     if CONF_INVITATION in entry.data:
         joining = Joining(hass, entry, data.home, data.ledger)
@@ -128,6 +130,8 @@ async def async_unload_entry(hass: HomeAssistant, entry: EnergyLedgerEntry) -> b
     """Unload an entry; its node ends last."""
     if not await hass.config_entries.async_unload_platforms(entry, PLATFORMS):
         return False
+    if entry.runtime_data.trading is not None:
+        await entry.runtime_data.trading.async_stop()
     if entry.runtime_data.node is not None:
         await entry.runtime_data.node.stop()
     return True

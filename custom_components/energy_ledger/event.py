@@ -6,6 +6,7 @@ from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 from .data import EnergyLedgerEntry
 from .home_entities import events as home
 from .platforms import add_entities
+from .trading_entities import events as trading
 
 PARALLEL_UPDATES = 0
 
@@ -14,4 +15,4 @@ async def async_setup_entry(
     _hass: HomeAssistant, entry: EnergyLedgerEntry, async_add_entities: AddConfigEntryEntitiesCallback
 ) -> None:
     """Add the entities of an entry."""
-    add_entities(entry, async_add_entities, of_home=(home.entities,), of_subentries=())
+    add_entities(entry, async_add_entities, of_home=(home.entities, trading.entities), of_subentries=())

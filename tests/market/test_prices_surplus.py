@@ -105,10 +105,9 @@ def test_a_store_for_the_home_alone_or_at_its_reserve_sells_nothing() -> None:
 
 def test_hysteresis() -> None:
     threshold = Threshold(500, 300)
-    states = [on := False]
-    for value in (499, 500, 301, 300, 299, 400):
-        states.append(on := threshold.step(on, value))
-    assert states == [False, False, True, True, True, False, False]
+    on = False
+    states = [on := threshold.step(on, value) for value in (499, 500, 301, 300, 299, 400)]
+    assert states == [False, True, True, True, False, False]
 
 
 def test_origin_follows_what_came_from_where() -> None:

@@ -30,12 +30,12 @@ class DeliveryGate:
     """The only place from which this integration asks power of a device."""
 
     def __init__(
-        self, hass: HomeAssistant, entry: EnergyLedgerEntry, *, clock: clocks.Clock = clocks.now
+        self, hass: HomeAssistant, entry: EnergyLedgerEntry, *, clock: clocks.Clock | None = None
     ) -> None:
         """Watch over the sales of an entry's home."""
         self._hass = hass
         self._entry = entry
-        self._clock = clock
+        self._clock = clock or clocks.now
         self._home = entry.runtime_data.key.signer.public_key.hex()
         self._store: Store[dict[str, Any]] = Store(hass, STORAGE_VERSION, f"{DOMAIN}.gate.{entry.entry_id}")
         self._wake = asyncio.Event()

@@ -38,12 +38,12 @@ class Metering:
     """Tells the chain what the home's meter counted up to each slot boundary."""
 
     def __init__(
-        self, hass: HomeAssistant, entry: EnergyLedgerEntry, *, clock: clocks.Clock = clocks.now
+        self, hass: HomeAssistant, entry: EnergyLedgerEntry, *, clock: clocks.Clock | None = None
     ) -> None:
         """Follow the home's meter, if it has one."""
         self._hass = hass
         self._entry = entry
-        self._clock = clock
+        self._clock = clock or clocks.now
         self._store: Store[dict[str, Any]] = Store(
             hass, STORAGE_VERSION, f"{DOMAIN}.metering.{entry.entry_id}"
         )

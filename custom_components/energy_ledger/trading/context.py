@@ -1,0 +1,107 @@
+"""What both desks work with: the home, its ledger, its rules' notebook, and the clock."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date
+
+from homeassistant.core import HomeAssistant
+from homeassistant.util import dt as dt_util
+
+from ledger_core.client.views import OfferView
+from ledger_core.market.reasons import Decision
+from ledger_core.market.surplus import Balance
+from ledger_core.market.terms import LocalWindow, OfferTerms, Standing
+from ledger_core.records.offers import Auction
+from ledger_core.records.types import Basis, Carrier, Side
+
+from ..data import EnergyLedgerEntry
+from ..quantities import moment
+from .notebook import Notebook
+from .rule_config import RuleProblem
+from .rule_state import Decided, RuleState
+
+
+@dataclass(slots=True)
+class Desk:
+    """Shared by selling and buying during one look at everything."""
+
+    hass: HomeAssistant
+    entry: EnergyLedgerEntry
+    notebook: Notebook
+    tell: Callable[[Decided], None]
+    now: int = 0
+    standings: dict[str, Standing] = field(default_factory=dict)
+    """By member's key, hexadecimal."""
+    plan: Balance | None = None
+    """Of the home as a whole; None: its consumption is not known yet."""
+
+    @property
+    def me(self) -> bytes:
+        """This home's key."""
+        return self.entry.runtime_data.key.signer.public_key
+
+    @property
+    def slot_s(self) -> int:
+        """The community's slot."""
+        return self.entry.runtime_data.ledger.data.status.slot_s
+
+    def note(
+        self,
+        state: RuleState,
+        subject: str,
+        decision: Decision,
+        *,
+        dry_run: bool,
+        record: str | None = None,
+        refused: str | None = None,
+    ) -> None:
+        """Note a decision of a rule, and tell it when it is new."""
+        decided = Decided(
+            rule=state.rule_id,
+            time=self.now,
+            subject=subject,
+            decision=decision,
+            dry_run=dry_run,
+            record=record,
+            refused=refused,
+        )
+        if state.note(decided):
+            self.tell(decided)
+
+
+def terms_of(view: OfferView) -> OfferTerms:
+    """Return an offer of the node's API as rules see it."""
+    auction = view.auction
+    return OfferTerms(
+        id=bytes.fromhex(view.offer),
+        author=bytes.fromhex(view.author.key),
+        side=Side(view.side),
+        carrier=Carrier(view.carrier),
+        basis=Basis(view.basis),
+        open=view.open,
+        min_quantity=view.min_quantity,
+        start=view.start,
+        end=view.end,
+        price=view.price,
+        shortfall_price=view.shortfall_price,
+        audience=None if view.audience is None else tuple(bytes.fromhex(each.key) for each in view.audience),
+        valid_until=view.valid_until,
+        auction=None if auction is None else Auction(auction.closes, auction.ceiling, auction.reserve),
+    )
+
+
+def local_window(start: int, end: int) -> LocalWindow:
+    """Return when a window lies on the home's own clock."""
+    local = dt_util.as_local(moment(start))
+    return LocalWindow(local.weekday(), local.hour * 60 + local.minute, (end - start) // 60)
+
+
+def local_day(seconds: int) -> str:
+    """Return the day of a time on the home's own clock."""
+    return dt_util.as_local(moment(seconds)).date().isoformat()
+
+
+def require_day(last: date | None, now: int) -> None:
+    """Refuse a rule whose last day is over; raises RuleProblem."""
+    if last is not None and dt_util.as_local(moment(now)).date() > last:
+        raise RuleProblem("window_past", last_day=last.isoformat())

@@ -1,0 +1,345 @@
+"""Trading of one home: looks at everything when something changes, and has every rule do its part."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from homeassistant.const import EVENT_HOMEASSISTANT_STOP
+from homeassistant.core import Event, HomeAssistant, callback
+from homeassistant.helpers import issue_registry as ir
+from homeassistant.helpers.storage import Store
+
+from ledger_core.client import ClientError
+from ledger_core.client.views import EventView
+from ledger_core.errors import LedgerError
+from ledger_core.market.surplus import Balance, SlotForecast
+from ledger_core.market.terms import Standing
+
+from ..const import DOMAIN, SUBENTRY_BUY, SUBENTRY_SELL, issue_id
+from ..data import EnergyLedgerEntry
+from ..trading_settings import Limits
+from . import clock as clocks
+from .buy_desk import BuyDesk
+from .context import Desk
+from .forecast import Forecaster
+from .gate import DeliveryGate
+from .gate import async_remove_storage as remove_gate
+from .gate_core import End
+from .house import grid_now, meter_of
+from .metering import Metering
+from .metering import async_remove_storage as remove_metering
+from .notebook import Notebook
+from .rule_config import RuleProblem, buy_rule, sell_rule
+from .rule_state import Decided, RuleState, RuleStatus
+from .sell_desk import SellDesk
+from .statements import Statements
+from .supply import follow_origins, home_plan, supply_of
+
+_LOGGER = logging.getLogger(__name__)
+
+LOOK_S: Final = 30.0
+"""At the latest so often everything is looked at."""
+GATHER_S: Final = 0.3
+"""What comes together leads to one look."""
+STANDINGS_S: Final = 300
+HORIZON_SLOTS: Final = 96
+ISSUE_RULE: Final = "rule_paused"
+_TELLING: Final = frozenset(
+    {
+        *("offer_opened", "offer_closed", "acceptance_waits", "acceptance_ended", "record_lost", "resync"),
+        *("trade_agreed", "trade_terminated", "trade_closed", "block_undone"),
+    }
+)
+_TRANSIENT: Final = frozenset(
+    {"device_away", "entity_unavailable", "asset_not_registered", "consumption_unknown", "level_unknown"}
+)
+"""Why a rule may pause for a while without anybody having to do something."""
+
+
+class TradingEngine:
+    """The trading of one config entry; `data.trading`."""
+
+    def __init__(
+        self, hass: HomeAssistant, entry: EnergyLedgerEntry, *, clock: clocks.Clock | None = None
+    ) -> None:
+        """Make everything ready; nothing happens before `async_start`."""
+        self._hass = hass
+        self._entry = entry
+        self._clock = clock or clocks.now
+        self._store: Store[dict[str, Any]] = Store(hass, 1, f"{DOMAIN}.rules.{entry.entry_id}")
+        self._desk = Desk(hass, entry, Notebook(), self._on_decided)
+        self._desks: dict[str, SellDesk | BuyDesk] = {}
+        self._listeners: list[Callable[[], None]] = []
+        self._decision_listeners: list[Callable[[Decided], None]] = []
+        self._unsubscribe: list[Callable[[], None]] = []
+        self._wake = asyncio.Event()
+        self._lock = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+        self._standings_at = 0
+        self._stopped = False
+        self._imported: int | None = None
+        self.rules: dict[str, RuleState] = {}
+        """By subentry id."""
+        self.forecaster = Forecaster(hass, entry)
+        self.gate = DeliveryGate(hass, entry, clock=clock)
+        self.metering = Metering(hass, entry, clock=clock)
+        self.statements = Statements(hass, entry)
+
+    # --- what others ask for ----------------------------------------------------------------------------
+
+    @property
+    def plan(self) -> Balance | None:
+        """What the home leaves over and needs, slot by slot; None: not known yet."""
+        return self._desk.plan
+
+    @property
+    def limits(self) -> Limits:
+        """What the user lets trading do."""
+        settings = self._entry.runtime_data.settings
+        return Limits() if settings is None else settings.limits
+
+    @property
+    def dry_run(self) -> bool:
+        """Whether nothing at all is signed or switched."""
+        return not (self.limits.automatic_selling or self.limits.automatic_buying)
+
+    @property
+    def decisions(self) -> list[Decided]:
+        """The newest decisions of all rules, oldest first."""
+        every = [decided for state in self.rules.values() for decided in state.decisions]
+        return sorted(every, key=lambda decided: decided.time)
+
+    @callback
+    def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call a listener after every look; returns what ends it."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    @callback
+    def listen_decisions(self, listener: Callable[[Decided], None]) -> Callable[[], None]:
+        """Call a listener with every new decision; returns what ends it."""
+        self._decision_listeners.append(listener)
+        return lambda: self._decision_listeners.remove(listener)
+
+    # --- life -------------------------------------------------------------------------------------------
+
+    async def async_start(self) -> None:
+        """Begin to meter, to deliver and to decide."""
+        self._desk.notebook.restore(await self._store.async_load())
+        await self.forecaster.async_start()
+        await self.statements.async_start()
+        self._read_rules()
+        for desk in self._desks.values():
+            if isinstance(desk, BuyDesk):
+                await desk.async_prepare(self._desk)
+        await self.metering.async_start()
+        await self.gate.async_start()
+        data = self._entry.runtime_data
+        self._unsubscribe.append(data.ledger.listen(self._on_event))
+        if data.settings is not None:
+            self._unsubscribe.append(data.settings.async_listen(lambda _: self._wake.set()))
+        self._unsubscribe.append(self._hass.bus.async_listen(EVENT_HOMEASSISTANT_STOP, self._on_stop))
+        self._task = self._entry.async_create_background_task(
+            self._hass, self._run(), f"{DOMAIN} {self._entry.title} trading"
+        )
+
+    async def async_stop(self) -> None:
+        """Release every device, keep what must be kept, and end; once more changes nothing."""
+        if self._stopped:
+            return
+        self._stopped = True
+        while self._unsubscribe:
+            self._unsubscribe.pop()()
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+        await self.gate.async_stop(End.UNLOADED)
+        await self.metering.async_stop()
+        await self.forecaster.async_stop()
+        await self.statements.async_stop()
+        for desk in self._desks.values():
+            if isinstance(desk, BuyDesk):
+                desk.close()
+        await self._store.async_save(self._desk.notebook.kept())
+
+    async def _on_stop(self, _: Event) -> None:
+        await self.async_stop()
+
+    def _read_rules(self) -> None:
+        for subentry in self._entry.subentries.values():
+            if subentry.subentry_type not in (SUBENTRY_SELL, SUBENTRY_BUY):
+                continue
+            selling = subentry.subentry_type == SUBENTRY_SELL
+            rule_id = subentry.subentry_id
+            state = RuleState(rule_id, subentry.title, selling)
+            self.rules[rule_id] = state
+            try:
+                if selling:
+                    self._desks[rule_id] = SellDesk(sell_rule(rule_id, subentry.title, subentry.data), state)
+                else:
+                    self._desks[rule_id] = BuyDesk(buy_rule(rule_id, subentry.title, subentry.data), state)
+            except RuleProblem as problem:
+                self._pause(state, problem)
+            except (KeyError, TypeError, ValueError) as error:
+                self._pause(state, RuleProblem("rule_invalid", error=str(error)[:200]))
+
+    # --- what happens -----------------------------------------------------------------------------------
+
+    @callback
+    def _on_event(self, event: EventView) -> None:
+        self.statements.take(event)
+        notebook = self._desk.notebook
+        if event.event == "record_lost":
+            notebook.lose(str(event.data.get("record", "")))
+        elif event.event == "acceptance_ended":
+            notebook.lose(str(event.data["acceptance"]))
+        elif event.event == "trade_agreed":
+            # Its answer binds, also when the trade should be over before the next look.
+            notebook.follow_answers([str(event.data["trade"])], [], 0)
+        elif event.event == "trade_closed":
+            self._rate(event)
+        if event.event in _TELLING:
+            self._wake.set()
+
+    @callback
+    def _on_decided(self, decided: Decided) -> None:
+        for listener in tuple(self._decision_listeners):
+            listener(decided)
+
+    async def _run(self) -> None:
+        while True:
+            self._wake.clear()
+            try:
+                await self.async_look()
+            except ClientError as error:
+                _LOGGER.debug("%s: trading waits for the node: %s", self._entry.title, error)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S):
+                    await self._wake.wait()
+            await asyncio.sleep(GATHER_S)
+
+    async def async_look(self) -> None:
+        """Look at everything once, and have every rule do its part. Raises ClientError."""
+        async with self._lock:
+            desk, data = self._desk, self._entry.runtime_data
+            desk.now = int(self._clock())
+            await self.forecaster.async_look(desk.now)
+            view = data.ledger.data
+            mine = {each.offer: each.open for each in view.offers if each.author.key == desk.me.hex()}
+            desk.notebook.follow_offers(mine, desk.now)
+            desk.notebook.follow_answers(
+                [trade.trade for trade in view.trades], [each.acceptance for each in view.waiting], desk.now
+            )
+            follow_origins(desk, self._drawn())
+            forecast = self.forecaster.slots(desk.now, HORIZON_SLOTS)
+            desk.plan = home_plan(desk, forecast, self.limits.reserve_permille)
+            # Without the node nothing can be known or sent: rules wait, and the gate goes its own way.
+            if data.ledger.last_update_success and view.account is not None:
+                await self._read_standings(desk)
+                for rule_id, each in self._desks.items():
+                    await self._work(self.rules[rule_id], each, forecast)
+            self._store.async_delay_save(desk.notebook.kept, 5)
+        for listener in tuple(self._listeners):
+            listener()
+
+    async def _work(
+        self, state: RuleState, each: SellDesk | BuyDesk, forecast: Sequence[SlotForecast] | None
+    ) -> None:
+        limits, desk = self.limits, self._desk
+        acting = limits.automatic_selling if state.selling else limits.automatic_buying
+        try:
+            if isinstance(each, SellDesk):
+                self._require_meter()
+                supply = supply_of(desk, each.rule, forecast, limits.reserve_permille)
+                await each.async_run(desk, supply, limits.price_floor, acting)
+            else:
+                await each.async_run(desk, limits.price_ceiling, acting)
+        except RuleProblem as problem:
+            self._pause(state, problem)
+            return
+        state.status = RuleStatus.ACTIVE if acting else RuleStatus.DRY_RUN
+        state.problem, state.values = None, {}
+        ir.async_delete_issue(self._hass, DOMAIN, issue_id(ISSUE_RULE, state.rule_id))
+
+    def _require_meter(self) -> None:
+        if self.metering.pause is not None:
+            raise RuleProblem("meter_paused")
+
+    @callback
+    def _pause(self, state: RuleState, problem: RuleProblem) -> None:
+        """Pause a rule, and say why where the user looks."""
+        state.status, state.problem, state.values = RuleStatus.PAUSED, problem.code, problem.values
+        name = issue_id(ISSUE_RULE, state.rule_id)
+        if problem.code in _TRANSIENT:
+            ir.async_delete_issue(self._hass, DOMAIN, name)
+            return
+        ir.async_create_issue(
+            self._hass,
+            DOMAIN,
+            name,
+            is_fixable=False,
+            severity=ir.IssueSeverity.WARNING,
+            translation_key=f"rule_{problem.code}",
+            translation_placeholders={"rule": state.name, **problem.values},
+        )
+
+    def _drawn(self) -> int:
+        """Return what the home drew from the grid since the last look, Wh."""
+        meter = meter_of(self._entry.runtime_data.devices)
+        imported = grid_now(None if meter is None else meter[1], self._clock()).imported_wh
+        before, self._imported = self._imported, imported if imported is not None else self._imported
+        return max(imported - before, 0) if imported is not None and before is not None else 0
+
+    async def _read_standings(self, desk: Desk) -> None:
+        if desk.now - self._standings_at < STANDINGS_S:
+            return
+        self._standings_at = desk.now
+        accounts = await self._entry.runtime_data.client.all_accounts()
+        desk.standings = {
+            account.member.key: Standing(
+                account.reputation.delivered_permille,
+                account.reputation.agreed_wh,
+                account.reputation.mean_score_tenths,
+            )
+            for account in accounts
+        }
+
+    @callback
+    def _rate(self, event: EventView) -> None:
+        """Score the seller of a settled purchase by what it delivered, where a rule says so."""
+        if event.data.get("buyer") != self._desk.me.hex() or not self.limits.automatic_buying:
+            return
+        wished = any(each.rule.rate for each in self._desks.values() if isinstance(each, BuyDesk))
+        points = self.statements.points(str(event.data["trade"]))
+        if wished and points is not None:
+            self._entry.async_create_background_task(
+                self._hass,
+                self._send_rating(str(event.data["trade"]), points),
+                f"{DOMAIN} {self._entry.title} rating",
+            )
+
+    async def _send_rating(self, trade: str, points: int) -> None:
+        try:
+            await self._entry.runtime_data.home.rate(trade, points)
+        except LedgerError as error:
+            _LOGGER.debug("%s: the trade was not rated: %s", self._entry.title, error)
+
+
+async def async_start_trading(hass: HomeAssistant, entry: EnergyLedgerEntry) -> TradingEngine:
+    """Start the trading of an entry whose devices run; `data.trading` holds it afterwards."""
+    engine = TradingEngine(hass, entry)
+    entry.runtime_data.trading = engine
+    entry.async_on_unload(engine.async_stop)
+    await engine.async_start()
+    return engine
+
+
+async def async_remove_storage(hass: HomeAssistant, entry_id: str) -> None:
+    """Forget what trading kept of a removed entry."""
+    await remove_gate(hass, entry_id)
+    await remove_metering(hass, entry_id)
+    for kind in ("rules", "load", "statements"):
+        await Store[dict[str, Any]](hass, 1, f"{DOMAIN}.{kind}.{entry_id}").async_remove()

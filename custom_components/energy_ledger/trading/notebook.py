@@ -1,0 +1,141 @@
+"""What the rules have done and must not forget: their offers, answers and purchases, kept over restarts."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from ledger_core.market.selling import OpenOffer
+
+PENDING_S = 600
+"""A record that is in no block by then counts as lost."""
+KEPT_S = 3 * 86_400
+
+
+class Made(Struct, kw_only=True):
+    """An offer that a rule made."""
+
+    rule: str
+    start: int
+    end: int
+    quantity: int
+    price: int
+    since: int
+    auction: bool = False
+    seen: bool = False
+    """The chain has, or had, it."""
+    withdrawn: bool = False
+
+
+class Answer(Struct, kw_only=True):
+    """An acceptance, counter or bid that a rule made, by the offer that it answers."""
+
+    rule: str
+    record: str
+    kind: str
+    energy_wh: int
+    cost: int
+    start: int
+    end: int
+    at: int
+    day: str
+    """Day on the home's clock, for the budget."""
+    state: str = "pending"
+    """pending, agreed, or lost."""
+
+
+class Pages(Struct, kw_only=True):
+    """What is kept."""
+
+    offers: dict[str, Made] = {}
+    answers: dict[str, Answer] = {}
+    replied: dict[str, int] = {}
+    """Others' acceptances of changed terms that were answered, and when."""
+    origins: dict[str, list[int]] = {}
+    """By asset: Wh generated here, Wh drawn from the grid."""
+
+
+class Notebook:
+    """Everything that the rules remember."""
+
+    def __init__(self) -> None:
+        self.pages = Pages()
+
+    def kept(self) -> dict[str, Any]:
+        """Return what must survive a restart, JSON-friendly."""
+        kept: dict[str, Any] = msgspec.to_builtins(self.pages)
+        return kept
+
+    def restore(self, kept: Mapping[str, Any] | None) -> None:
+        """Go on from what `kept` gave."""
+        if kept:
+            self.pages = msgspec.convert(kept, Pages)
+
+    # --- offers -----------------------------------------------------------------------------------------
+
+    def follow_offers(self, open_now: Mapping[str, int], now: int) -> None:
+        """Take over which offers are open (id to what is left); forget what is over."""
+        for name, made in list(self.pages.offers.items()):
+            if name in open_now:
+                made.seen = True
+                made.quantity = open_now[name]
+            elif made.seen or now - made.since > PENDING_S or now >= made.end:
+                del self.pages.offers[name]
+
+    def open_of(self, rule: str, answered: Iterable[str]) -> list[OpenOffer]:
+        """Return a rule's offers that are open or on their way; those that were answered stay."""
+        pinned = set(answered)
+        return [
+            OpenOffer(
+                id=name,
+                start=made.start,
+                end=made.end,
+                quantity=made.quantity,
+                price=made.price,
+                since=made.since,
+                pinned=made.auction or name in pinned or not made.seen,
+            )
+            for name, made in self.pages.offers.items()
+            if made.rule == rule and not made.withdrawn
+        ]
+
+    # --- answers ----------------------------------------------------------------------------------------
+
+    def follow_answers(self, agreed: Iterable[str], waiting: Iterable[str], now: int) -> None:
+        """Take over what became of answers; an answer that is nowhere after a while is lost."""
+        trades, waits = set(agreed), set(waiting)
+        for name, answer in list(self.pages.answers.items()):
+            if answer.record in trades:
+                answer.state = "agreed"
+            elif answer.state == "pending" and answer.record not in waits and now - answer.at > PENDING_S:
+                answer.state = "lost"
+            if now - max(answer.at, answer.end) > KEPT_S:
+                del self.pages.answers[name]
+        self.pages.replied = {name: at for name, at in self.pages.replied.items() if now - at < KEPT_S}
+
+    def lose(self, record: str) -> bool:
+        """A record came to nothing; whether it was an answer of ours."""
+        for answer in self.pages.answers.values():
+            if answer.record == record and answer.state == "pending":
+                answer.state = "lost"
+                return True
+        return self.pages.offers.pop(record, None) is not None
+
+    def spent(self, rule: str, day: str) -> int:
+        """Return what a rule has spent on a day, or is about to, micro-currency."""
+        return sum(
+            answer.cost
+            for answer in self.pages.answers.values()
+            if answer.rule == rule and answer.day == day and answer.state != "lost"
+        )
+
+    def on_the_way(self, start: int, end: int) -> int:
+        """Return the Wh of answers that do not bind yet, in a window."""
+        return sum(
+            answer.energy_wh
+            * (min(end, answer.end) - max(start, answer.start))
+            // (answer.end - answer.start)
+            for answer in self.pages.answers.values()
+            if answer.state == "pending" and answer.start < end and answer.end > start
+        )

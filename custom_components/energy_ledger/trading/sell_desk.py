@@ -1,0 +1,257 @@
+"""Selling: offers what a device can spare, replaces what no longer fits, answers requests and counters."""
+
+import logging
+from dataclasses import dataclass
+
+from ledger_core.client import RefusedError
+from ledger_core.client.bodies import IntentError
+from ledger_core.client.bodies import OfferTerms as Terms
+from ledger_core.client.views import AssetView, OfferView, WaitingView
+from ledger_core.errors import LedgerError
+from ledger_core.market.prices import Market, PriceParts, asking_price
+from ledger_core.market.reasons import Decision, Reason, Verdict
+from ledger_core.market.selling import (
+    Draft,
+    answer_counter,
+    answer_request,
+    draft,
+    reconcile,
+    windows,
+)
+from ledger_core.market.surplus import Balance
+from ledger_core.records.offers import Auction
+from ledger_core.records.types import Basis, Carrier, Side
+from ledger_core.units import MAX_PRICE, energy
+
+from .context import Desk, local_window, require_day, terms_of
+from .notebook import Made
+from .prices_now import price_now
+from .rule_config import RuleProblem, SellRule
+from .rule_state import RuleState
+
+_LOGGER = logging.getLogger(__name__)
+
+AUCTION_LEAD_S = 60
+"""An auction closes so long before its window, so that its award gets into a block."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Supply:
+    """What the rule's asset can give."""
+
+    asset: AssetView
+    plan: Balance
+    left_wh: int | None
+    """What its store holds above the reserve."""
+
+
+class SellDesk:
+    """One selling rule at work."""
+
+    def __init__(self, rule: SellRule, state: RuleState) -> None:
+        self.rule = rule
+        self.state = state
+
+    async def async_run(self, desk: Desk, supply: Supply, floor: int, acting: bool) -> None:
+        """Do what the rule says; `floor` is the home's own. Raises RuleProblem."""
+        rule = self.rule
+        require_day(rule.last_day, desk.now)
+        floor = max(floor, rule.formation.floor)
+        if rule.formation.ceiling is not None and floor > rule.formation.ceiling:
+            raise RuleProblem(
+                "floor_above_ceiling", floor=f"{floor / 1e6:g}", ceiling=f"{rule.formation.ceiling / 1e6:g}"
+            )
+        wanted: list[Draft] = []
+        for window in windows(rule.criteria, desk.now, desk.slot_s):
+            price = self._price(desk, supply, window, floor)
+            spare = self._spare(desk, supply, window)
+            made = draft(rule.criteria, window, local_window(*window), spare, price)
+            if isinstance(made, Draft):
+                wanted.append(made)
+            else:
+                desk.note(self.state, f"{window[0]}-{window[1]}", made, dry_run=not acting)
+        self.state.price = wanted[0].price if wanted else self.state.price
+        self.state.figures = {"offered_kwh": sum(each.quantity for each in wanted) / 1000}
+        await self._offer(desk, supply, wanted, floor, acting)
+        await self._answer_counters(desk, floor, acting)
+        if rule.criteria.answer_requests:
+            await self._answer_requests(desk, supply, floor, acting)
+
+    # --- price and quantity -----------------------------------------------------------------------------
+
+    def _price(self, desk: Desk, supply: Supply, window: tuple[int, int], floor: int) -> int:
+        base = price_now(desk.hass, self.rule.price, window[0])
+        parts = self._parts(desk, supply, window, base)
+        return max(parts.price, floor)
+
+    def _parts(self, desk: Desk, supply: Supply, window: tuple[int, int], base: int) -> PriceParts:
+        """Form the price from base, scarcity and what others ask for and offer in the window."""
+        asked = offered = 0
+        for view in desk.entry.runtime_data.ledger.data.offers:
+            if view.author.key == desk.me.hex() or view.start >= window[1] or view.end <= window[0]:
+                continue
+            if view.basis == Basis.ENERGY.value and view.carrier == self.rule.criteria.carrier.value:
+                if view.side == Side.BUY.value:
+                    asked += view.open
+                else:
+                    offered += view.open
+        market = Market(
+            left_wh=supply.left_wh,
+            capacity_wh=supply.asset.capacity_wh,
+            asked_wh=asked,
+            offered_wh=offered,
+        )
+        return asking_price(base, self.rule.formation, market)
+
+    def _spare(self, desk: Desk, supply: Supply, window: tuple[int, int]) -> int:
+        """Return what can be sold in a window beside what stands in other open offers of the same asset."""
+        start, end = window
+        spare = supply.plan.surplus_between(start, end)
+        own = {name for name, made in desk.notebook.pages.offers.items() if made.rule == self.rule.rule_id}
+        for view in desk.entry.runtime_data.ledger.data.offers:
+            if view.asset != supply.asset.asset or view.offer in own or view.author.key != desk.me.hex():
+                continue
+            overlap = min(end, view.end) - max(start, view.start)
+            if overlap > 0:
+                whole = terms_of(view).energy_of(view.open)
+                spare -= whole * overlap // (view.end - view.start)
+        return min(max(spare, 0), energy(supply.asset.rating_w, end - start))
+
+    # --- offering ---------------------------------------------------------------------------------------
+
+    async def _offer(self, desk: Desk, supply: Supply, wanted: list[Draft], floor: int, acting: bool) -> None:
+        rule, ledger = self.rule, desk.entry.runtime_data.ledger.data
+        answered = [waiting.offer for waiting in ledger.waiting if waiting.author.key != desk.me.hex()]
+        steps = reconcile(rule.criteria, wanted, desk.notebook.open_of(rule.rule_id, answered), desk.now)
+        for name in steps.withdraw:
+            if acting:
+                await self._withdraw(desk, name)
+        for each in steps.offer:
+            decision = Decision(Verdict.ACCEPT, Reason.GOOD_PRICE, each.quantity, each.price)
+            subject = f"{each.start}-{each.end}"
+            if not acting:
+                desk.note(self.state, subject, decision, dry_run=True)
+                continue
+            terms = self._terms(desk, supply, each, floor)
+            record = refused = None
+            try:
+                record = await desk.entry.runtime_data.home.offer(terms)
+            except (RefusedError, IntentError) as error:
+                refused = error.code
+            except LedgerError as error:
+                record, refused = error.details.get("record"), error.code
+            if record is not None:
+                desk.notebook.pages.offers[record] = Made(
+                    rule=rule.rule_id,
+                    start=each.start,
+                    end=each.end,
+                    quantity=each.quantity,
+                    price=each.price,
+                    since=desk.now,
+                    auction=rule.auction,
+                )
+            desk.note(self.state, subject, decision, dry_run=False, record=record, refused=refused)
+
+    def _terms(self, desk: Desk, supply: Supply, each: Draft, floor: int) -> Terms:
+        rule = self.rule
+        criteria = rule.criteria
+        capacity = criteria.basis is Basis.CAPACITY
+        least = None
+        if criteria.parts:
+            part = criteria.part_wh * 3600 // (each.end - each.start) if capacity else criteria.part_wh
+            least = max(min(part, each.quantity), 1)
+        closes = each.start - AUCTION_LEAD_S
+        auction = None
+        if rule.auction and closes > desk.now:
+            auction = Auction(closes, rule.formation.ceiling or max(MAX_PRICE, each.price), floor)
+        return Terms(
+            quantity=each.quantity,
+            start=each.start,
+            end=each.end,
+            price=each.price,
+            asset=bytes.fromhex(supply.asset.asset),
+            carrier=Carrier(supply.asset.carrier),
+            basis=criteria.basis,
+            min_quantity=least,
+            shortfall_price=rule.shortfall_price,
+            audience=rule.audience,
+            auction=auction,
+        )
+
+    async def _withdraw(self, desk: Desk, name: str) -> None:
+        try:
+            await desk.entry.runtime_data.home.withdraw(name)
+        except LedgerError as error:
+            _LOGGER.debug("%s: an offer was not withdrawn: %s", self.rule.name, error)
+            return
+        desk.notebook.pages.offers[name].withdrawn = True
+
+    # --- answering --------------------------------------------------------------------------------------
+
+    async def _answer_counters(self, desk: Desk, floor: int, acting: bool) -> None:
+        """Confirm or reject changed terms of this rule's own offers."""
+        data = desk.entry.runtime_data
+        offers = {view.offer: view for view in data.ledger.data.offers}
+        for waiting in data.ledger.data.waiting:
+            made = desk.notebook.pages.offers.get(waiting.offer)
+            view = offers.get(waiting.offer)
+            if waiting.bid or waiting.author.key == desk.me.hex() or made is None or view is None:
+                continue
+            if made.rule != self.rule.rule_id or waiting.acceptance in desk.notebook.pages.replied:
+                continue
+            decision = self._judge_counter(view, waiting, floor)
+            if acting:
+                await self._reply(desk, waiting, decision)
+            else:
+                desk.note(self.state, waiting.acceptance, decision, dry_run=True)
+
+    def _judge_counter(self, view: OfferView, waiting: WaitingView, floor: int) -> Decision:
+        if (waiting.start, waiting.end) != (view.start, view.end):
+            return Decision(Verdict.IGNORE, Reason.ANSWER_LATER)  # another window: that is for the user
+        return answer_counter(
+            self.rule.criteria, terms_of(view), waiting.quantity, waiting.price, floor, view.price
+        )
+
+    async def _reply(self, desk: Desk, waiting: WaitingView, decision: Decision) -> None:
+        home = desk.entry.runtime_data.home
+        record = refused = None
+        try:
+            if decision.verdict is Verdict.CONFIRM:
+                record = await home.confirm(waiting.acceptance)
+            elif decision.verdict is Verdict.REJECT:
+                record = await home.reject(waiting.acceptance)
+            desk.notebook.pages.replied[waiting.acceptance] = desk.now
+        except LedgerError as error:
+            refused = error.code
+        desk.note(self.state, waiting.acceptance, decision, dry_run=False, record=record, refused=refused)
+
+    async def _answer_requests(self, desk: Desk, supply: Supply, floor: int, acting: bool) -> None:
+        """Supply what others ask for, where the price is right."""
+        home = desk.entry.runtime_data.home
+        for view in desk.entry.runtime_data.ledger.data.offers:
+            if view.side != Side.BUY.value or view.offer in desk.notebook.pages.replied:
+                continue
+            window = (view.start, view.end)
+            decision = answer_request(
+                self.rule.criteria,
+                terms_of(view),
+                local_window(*window),
+                desk.me,
+                self._spare(desk, supply, window),
+                self._price(desk, supply, window, floor),
+                desk.now,
+            )
+            if not decision.acts or not acting:
+                desk.note(self.state, view.offer, decision, dry_run=not acting)
+                continue
+            record = refused = None
+            asset = bytes.fromhex(supply.asset.asset)
+            try:
+                if decision.verdict is Verdict.BID:
+                    record = await home.bid(view, decision.price, decision.quantity, asset=asset)
+                else:
+                    record = await home.accept(view, decision.quantity, asset=asset)
+            except LedgerError as error:
+                refused = error.code
+            desk.notebook.pages.replied[view.offer] = desk.now
+            desk.note(self.state, view.offer, decision, dry_run=False, record=record, refused=refused)

@@ -1,0 +1,154 @@
+"""What each device of the home can sell, with the figures behind it."""
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from ledger_core.client.views import AssetView
+from ledger_core.market.surplus import Balance, Origin, SlotForecast, StoreNow, balance
+from ledger_core.units import energy
+
+from ..data import DeviceRuntime, EnergyLedgerEntry
+from ..devices.readings import Field
+from .agreed import agreed_in
+from .context import Desk
+from .forecast import SUNNY
+from .house import STORES, level_field
+from .rule_config import RuleProblem, SellRule
+from .sell_desk import Supply
+
+
+def held_wh(runtime: DeviceRuntime, capacity_wh: int) -> int | None:
+    """Return what a store holds; None when it does not tell."""
+    if not runtime.coordinator.last_update_success:
+        return None
+    readings = runtime.coordinator.data
+    told = readings.number(Field.ENERGY_AVAILABLE_WH)
+    if told is not None:
+        return max(told, 0)
+    field = level_field(readings)
+    level = None if field is None else readings.number(field)
+    return None if level is None else capacity_wh * level // 1000
+
+
+def follow_origins(desk: Desk, drawn_wh: int) -> None:
+    """Follow whose energy the home's stores hold; `drawn_wh` came from the grid since the last time.
+
+    What a store held when it was first seen counts as the home's own.
+    """
+    origins = desk.notebook.pages.origins
+    for runtime, asset in _assets(desk.entry):
+        if runtime.kind not in STORES or asset.capacity_wh is None:
+            continue
+        held = held_wh(runtime, asset.capacity_wh)
+        if held is None:
+            continue
+        known = origins.get(asset.asset)
+        origin = Origin(held, 0) if known is None else Origin(*known).follow(held, drawn_wh)
+        origins[asset.asset] = [origin.own_wh, origin.grid_wh]
+
+
+def supply_of(desk: Desk, rule: SellRule, forecast: Sequence[SlotForecast] | None, reserve: int) -> Supply:
+    """Return what a rule's device can sell; raises RuleProblem when that is not known."""
+    runtime = desk.entry.runtime_data.devices.get(rule.device)
+    if runtime is None:
+        raise RuleProblem("device_missing")
+    asset = next((each for each in _views(desk.entry) if _is(runtime, each)), None)
+    if asset is None:
+        raise RuleProblem("asset_not_registered", device=runtime.name)
+    if not runtime.coordinator.last_update_success:
+        raise RuleProblem("device_away", device=runtime.name)
+    if forecast is None:
+        raise RuleProblem("consumption_unknown")
+    if asset.capacity_wh is None:
+        return Supply(asset=asset, plan=_sunny_plan(desk, asset, forecast), left_wh=None)
+    held = held_wh(runtime, asset.capacity_wh)
+    if held is None:
+        raise RuleProblem("level_unknown", device=runtime.name)
+    home_store = runtime.kind in STORES
+    own = Origin(*desk.notebook.pages.origins.get(asset.asset, (1, 0)))
+    store = StoreNow(
+        held_wh=held,
+        capacity_wh=asset.capacity_wh,
+        reserve_wh=asset.capacity_wh * reserve // 1000,
+        max_w=asset.rating_w,
+        own_permille=1000 if rule.grid_energy or not home_store else own.own_permille,
+        keeps_for_home=home_store,
+    )
+    slots = [
+        replace(
+            slot,
+            generation_wh=slot.generation_wh if home_store else 0,
+            load_wh=slot.load_wh if home_store else 0,
+            sold_wh=_sold(desk, asset, slot.start),
+        )
+        for slot in forecast
+    ]
+    plan = balance(slots, store, desk.slot_s)
+    return Supply(asset=asset, plan=_without_direct(plan), left_wh=max(held - store.reserve_wh, 0))
+
+
+def _sunny_plan(desk: Desk, asset: AssetView, forecast: Sequence[SlotForecast]) -> Balance:
+    """Return what is generated beyond the home's own use, once its batteries are full."""
+    room, charge_wh = 0, 0
+    for runtime, each in _assets(desk.entry):
+        if runtime.kind in STORES and each.capacity_wh is not None and each.meter == asset.meter:
+            held = held_wh(runtime, each.capacity_wh)
+            room += 0 if held is None else max(each.capacity_wh - held, 0)
+            charge_wh += energy(each.rating_w, desk.slot_s)
+    slots = []
+    for slot in forecast:
+        charged = min(max(slot.generation_wh - slot.load_wh, 0), room, charge_wh)
+        room -= charged
+        slots.append(replace(slot, load_wh=slot.load_wh + charged, sold_wh=_sold(desk, asset, slot.start)))
+    return balance(slots, None, desk.slot_s)
+
+
+def _without_direct(plan: Balance) -> Balance:
+    return replace(plan, slots=tuple(replace(slot, direct_wh=0) for slot in plan.slots))
+
+
+def _sold(desk: Desk, asset: AssetView, start: int) -> int:
+    trades = desk.entry.runtime_data.ledger.data.trades
+    return sum(agreed_in(trade, start, desk.slot_s) for trade in trades if trade.asset == asset.asset)
+
+
+def _views(entry: EnergyLedgerEntry) -> Sequence[AssetView]:
+    return entry.runtime_data.ledger.data.assets
+
+
+def _is(runtime: DeviceRuntime, asset: AssetView) -> bool:
+    return runtime.asset_id is not None and runtime.asset_id.hex() == asset.asset
+
+
+def _assets(entry: EnergyLedgerEntry) -> list[tuple[DeviceRuntime, AssetView]]:
+    """Return the devices that are assets, with these."""
+    return [
+        (runtime, asset)
+        for runtime in entry.runtime_data.devices.values()
+        for asset in _views(entry)
+        if _is(runtime, asset)
+    ]
+
+
+def home_plan(desk: Desk, forecast: Sequence[SlotForecast] | None, reserve: int) -> Balance | None:
+    """Return the home's own balance: what it leaves over and needs, its batteries taken together."""
+    if forecast is None:
+        return None
+    held = capacity = power = 0
+    for runtime, asset in _assets(desk.entry):
+        if runtime.kind in STORES and asset.capacity_wh is not None:
+            known = held_wh(runtime, asset.capacity_wh)
+            if known is not None:
+                held, capacity, power = held + known, capacity + asset.capacity_wh, power + asset.rating_w
+    store = None
+    if capacity:
+        store = StoreNow(
+            held_wh=held, capacity_wh=capacity, reserve_wh=capacity * reserve // 1000, max_w=power
+        )
+    return balance(forecast, store, desk.slot_s)
+
+
+def has_sun(entry: EnergyLedgerEntry) -> bool:
+    """Whether the home generates anything by itself."""
+    return any(runtime.kind in SUNNY for runtime in entry.runtime_data.devices.values())
