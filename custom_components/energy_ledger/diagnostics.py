@@ -112,4 +112,5 @@ def _device(runtime: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    return msgspec.to_builtins(value, str_keys=True, enc_hook=str)
+    """Return JSON's own types: redaction does not look into tuples."""
+    return msgspec.json.decode(msgspec.json.encode(value, enc_hook=str))
