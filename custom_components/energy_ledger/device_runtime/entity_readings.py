@@ -45,6 +45,10 @@ class Slot(StrEnum):
     FUEL_LEVEL = "fuel_level"
 
 
+_COUNTERS: Final = frozenset({Slot.ENERGY_OUT, Slot.ENERGY_IN})
+_FLOAT_NOISE: Final = 1e-6
+
+
 class Problem(StrEnum):
     """Why an entity does not tell what it was chosen for."""
 
@@ -270,13 +274,15 @@ class EntityReadings:
             self._problems[field] = str(problem)
             return Reading(None, Quality.UNAVAILABLE, None, entity)
         age = max((dt_util.utcnow() - state.last_reported).total_seconds(), 0.0)
-        return Reading(round(value), Quality.GOOD, age, entity)
+        # A counter never tells more than was counted; what floats add in converting is no energy.
+        whole = math.floor(value + _FLOAT_NOISE) if slot in _COUNTERS else round(value)
+        return Reading(whole, Quality.GOOD, age, entity)
 
     def _one(self, slot: Slot, field: Field) -> Reading:
         """The reading of a slot whose value can't be negative."""
         reading = self._signed(slot, field)
         value = reading.value
-        if not isinstance(value, int) or slot not in (Slot.ENERGY_OUT, Slot.ENERGY_IN):
+        if not isinstance(value, int) or slot not in _COUNTERS:
             return _positive(reading, 1)
         if value < 0:
             self._problems[field] = f"{reading.point} is {value} Wh; a lifetime counter is never negative"
