@@ -61,6 +61,19 @@ class NodeClient:
         """Return links to other homes' nodes."""
         return (await self._get("/v1/peers", model.Peers)).items
 
+    async def dials(self) -> list[model.DialView]:
+        """Return nodes that this one would like to be linked to and could not reach."""
+        return (await self._get("/v1/peers", model.Peers)).dialling
+
+    async def mining(self) -> model.MiningView:
+        """Return whether and how much the node mines."""
+        return await self._get("/v1/mining", model.MiningView)
+
+    async def change_mining(self, *, on: bool | None = None, share: float | None = None) -> model.MiningView:
+        """Switch mining, or give it another share of a core, until the node ends."""
+        body = queries.MiningChange(on=on, share=share)
+        return await self._transport.request("POST", "/v1/mining", model.MiningView, None, body)
+
     async def members(self, query: queries.MembersQuery | None = None) -> model.Members:
         """Return a page of members."""
         return await self._get("/v1/members", model.Members, query)

@@ -79,6 +79,10 @@ async def test_it_says_when_it_is_ready_and_ends_with_its_parent(lone: NodeProce
     assert " ERROR " not in lone.log
 
 
+async def _height(node: NodeProcess, height: int) -> bool:
+    return (await node.status()).tip.height >= height
+
+
 async def _final(node: NodeProcess, height: int) -> bool:
     return (await node.status()).final >= height
 
@@ -116,12 +120,21 @@ async def test_settings_come_from_file_environment_and_flags(lone: NodeProcess, 
     (lone.directory / "node.toml").write_text("mining = false\nmining_share = 0.5\n")
     lone.flags = ["--voting", "no", "--log-level", "warning"]
     await lone.start(env={**os.environ, "ENERGY_LEDGER_MINING_SHARE": "0.25"})
-    mining = await lone.client._get("/v1/mining", dict)
-    assert (mining["on"], mining["share"], mining["blocked"]) == (False, 0.25, "switched off")
+    mining = await lone.client.mining()
+    assert (mining.on, mining.share, mining.rate, mining.blocked) == (False, 0.25, 0.0, "switched off")
     status = await lone.status()
     assert status.mining_blocked == "switched off"
     assert status.voting_blocked == "switched off by the setting voting"
     assert lone.log == ""
+    # What is switched while it runs holds until it ends.
+    changed = await lone.client.change_mining(on=True, share=0.9)
+    assert (changed.on, changed.share, changed.blocked) == (True, 0.9, None)
+    await until(lambda: _height(lone, 1), "it mines", lambda: lone.log)
+    assert (await lone.client.change_mining(on=False)).share == 0.9
+    with pytest.raises(RefusedError, match="nothing to change"):
+        await lone.client.change_mining()
+    with pytest.raises(RefusedError, match="share"):
+        await lone.client.change_mining(share=0.0)
 
 
 @pytest.mark.parametrize(
@@ -219,8 +232,8 @@ async def test_a_peer_that_does_not_resolve_is_named_and_tried_again(lone: NodeP
     assert "unresolved" in lone.log
 
     async def tried_again() -> bool:
-        dials = (await lone.client._get("/v1/peers", dict))["dialling"]
-        return bool(dials and dials[0]["failures"] > 1 and "no-such-home.invalid" in dials[0]["last_error"])
+        dials = await lone.client.dials()
+        return bool(dials and dials[0].failures > 1 and "no-such-home.invalid" in dials[0].last_error)
 
     await until(tried_again, "it is dialled again", lambda: lone.log)
     assert (await lone.status()).synced

@@ -1,0 +1,291 @@
+"""Between links and engine: what counts as misbehaviour, what is the node's own trouble, who gets in."""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from ledger_core.errors import ChainError, LedgerError, RecordError
+from ledger_core.keys import SoftwareSigner
+from ledger_core.node import bridge as module
+from ledger_core.node.bridge import Bridge
+from ledger_core.node.bridge_limits import LIMITS, kind_of
+from ledger_core.node.bridge_policy import MemberPolicy, Membership
+from ledger_core.node.engine.outputs import Drop, Send
+from ledger_core.node.messages import (
+    KINDS,
+    MAX_MESSAGE_BYTES,
+    Addresses,
+    BlockRef,
+    GetAddresses,
+    GetSnapshots,
+    Goodbye,
+    Hello,
+    Inventory,
+    Message,
+    Pong,
+    Status,
+    encode_message,
+)
+from ledger_core.node.peers import BAN_SECONDS, Ending, Misbehaviour, Refusal, RemoteNode
+from ledger_core.records.codec import invite
+from ledger_core.records.members import Invitation
+from ledger_core.records.types import Role
+from tests.node.peer_world import eventually, seeded
+
+KEY = bytes(32)
+STATUS = Status(1, BlockRef(0, bytes(32)), 0, BlockRef(0, bytes(32)))
+HELLO = Hello(STATUS, 1, "test")
+NOW = 1_800_000_000.0
+
+
+class Engine:
+    """Takes what the bridge brings, or fails as it is told."""
+
+    def __init__(self) -> None:
+        self.heard: list[Any] = []
+        self.failure: Exception | None = None
+
+    def hello(self, now: float) -> Hello:
+        return HELLO
+
+    def peer_joined(self, key: bytes, hello: Hello, now: float) -> None:
+        self._hear("joined", key)
+
+    def peer_left(self, key: bytes, now: float) -> None:
+        self._hear("left", key)
+
+    def message(self, key: bytes, message: Message, now: float) -> None:
+        self._hear(type(message).__name__, key)
+
+    def _hear(self, *what: Any) -> None:
+        self.heard.append(what)
+        if self.failure is not None:
+            raise self.failure
+
+
+class Thread:
+    """Runs work at once."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    async def run[T](self, work: Callable[[Any, float], T]) -> T:
+        return work(self.engine, NOW)
+
+    look = run
+
+
+class Links:
+    """Writes down what is sent and dropped."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[bytes, int, bytes]] = []
+        self.dropped: list[tuple[bytes, str, str, int]] = []
+
+    def send(self, key: bytes, kind: int, payload: bytes) -> bool:
+        if len(payload) > LIMITS[kind].max_bytes:
+            raise ValueError("beyond the limits")
+        self.sent.append((key, kind, payload))
+        return True
+
+    def drop(self, key: bytes, code: str, reason: str, ban_s: int = 0) -> None:
+        self.dropped.append((key, code, reason, ban_s))
+
+
+class World:
+    def __init__(self) -> None:
+        self.engine, self.links = Engine(), Links()
+        self.troubles: list[Exception] = []
+        self.met = 0
+        self.bridge = Bridge(self.troubles.append, self._meet)
+        self.bridge.connect(Thread(self.engine), self.links)  # type: ignore[arg-type]
+
+    def _meet(self) -> None:
+        self.met += 1
+
+    async def join(self) -> None:
+        await self.bridge.joined(RemoteNode(KEY, 1, "test"), inbound=True)
+
+    async def say(self, message: Message) -> None:
+        await self.bridge.message(KEY, kind_of(message), encode_message(message))
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    made = World()
+    yield made
+    made.engine.failure = None
+    await made.bridge.left(KEY, Ending("done", "the test is over"))
+
+
+async def test_a_link_begins_with_a_hello_from_both_sides(world: World) -> None:
+    await world.join()
+    assert world.links.sent == [(KEY, kind_of(HELLO), encode_message(HELLO))]
+    assert world.engine.heard == []
+    await world.say(HELLO)
+    await world.say(GetSnapshots())
+    await world.bridge.left(KEY, Ending("done", "done"))
+    assert world.engine.heard == [("joined", KEY), ("GetSnapshots", KEY), ("left", KEY)]
+    assert (world.met, world.troubles) == (1, [])
+
+
+async def test_whoever_never_says_hello_is_dropped(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HELLO_S", 0.0)
+    await world.join()
+    await eventually(lambda: world.links.dropped)
+    assert world.links.dropped[0][:2] == (KEY, "silent")
+    await world.bridge.left(KEY, Ending("silent", ""))
+    assert world.engine.heard == []
+
+
+async def test_a_link_that_ends_before_its_hello_leaves_no_timer(world: World) -> None:
+    await world.join()
+    await world.bridge.left(KEY, Ending("link_lost", ""))
+    assert world.bridge._waiting == {}
+    assert world.engine.heard == []
+
+
+@pytest.mark.parametrize("first", [True, False])
+async def test_a_message_out_of_place_is_misbehaviour(world: World, *, first: bool) -> None:
+    await world.join()
+    if not first:
+        await world.say(HELLO)
+    with pytest.raises(Misbehaviour, match="begins with one Hello"):
+        await world.say(GetSnapshots() if first else HELLO)
+
+
+async def test_a_kind_that_is_not_the_messages_own_is_misbehaviour(world: World) -> None:
+    await world.join()
+    with pytest.raises(Misbehaviour, match="another kind's number") as refusal:
+        await world.bridge.message(KEY, kind_of(Pong), encode_message(HELLO))
+    assert refusal.value.code in BAN_SECONDS
+
+
+@pytest.mark.parametrize("payload", [b"", b"\xc1", b"\x91\x01", bytes(MAX_MESSAGE_BYTES + 1)])
+async def test_what_is_no_message_is_refused(world: World, payload: bytes) -> None:
+    await world.join()
+    with pytest.raises(RecordError):
+        await world.bridge.message(KEY, 1, payload)
+
+
+@pytest.mark.parametrize(
+    "error", [ChainError("disk_full", "no room"), OSError(28, "No space left on device")]
+)
+async def test_the_nodes_own_failure_is_not_the_peers(world: World, error: Exception) -> None:
+    await world.join()
+    world.engine.failure = error
+    await world.say(HELLO)
+    await world.say(GetSnapshots())
+    await world.bridge.left(KEY, Ending("done", "done"))
+    assert world.troubles == [error] * 3
+
+
+async def test_the_engine_is_obeyed_in_order(world: World) -> None:
+    world.bridge.obey([Send(KEY, Pong(1, STATUS)), Drop(KEY, "silent", "too long", 5)])
+    assert [kind for _, kind, _ in world.links.sent] == [kind_of(Pong)]
+    assert world.links.dropped == [(KEY, "silent", "too long", 5)]
+
+
+async def test_a_message_beyond_its_limit_is_logged_and_ends_nothing(
+    world: World,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world.bridge.obey([Send(KEY, Hello(STATUS, 1, "x" * 256))] * 2)
+
+    huge = Inventory(tuple(bytes(32) for _ in range(2000)))
+    world.bridge.obey([Send(KEY, huge)])
+    assert "can't be sent" in caplog.text
+
+
+def test_every_kind_that_the_engine_knows_has_its_limit() -> None:
+    by_transport = {GetAddresses, Addresses, Goodbye}
+    assert set(LIMITS) == {kind_of(kind) for kind in KINDS if kind not in by_transport}
+    for limit in LIMITS.values():
+        assert limit.burst_bytes >= 2 * limit.max_bytes
+    with pytest.raises(TypeError, match="no kind"):
+        kind_of(Message)
+
+
+# Who gets in
+
+MEMBER, REVOKED, REPLACED, STRANGER, OWN = (seeded(number).public_key for number in range(1, 6))
+AUTHORITY, SECRET = SoftwareSigner(bytes([9]) * 32), SoftwareSigner(bytes([8]) * 32)
+
+
+def membership(**changes: Any) -> Membership:
+    values: dict[str, Any] = {
+        "nodes": frozenset({MEMBER, OWN}),
+        "revoked": frozenset({REVOKED}),
+        "replaced": frozenset({REPLACED}),
+        "authorities": frozenset({AUTHORITY.public_key}),
+        "used": frozenset(),
+        "height": 10,
+        "final": 8,
+        "current": True,
+    }
+    return Membership(**(values | changes))
+
+
+def policy(**changes: Any) -> MemberPolicy:
+    return MemberPolicy(OWN, membership(**changes), lambda: NOW)
+
+
+def invitation(**changes: Any) -> Invitation:
+    values: dict[str, Any] = {"roles": int(Role.HOME), "expires": int(NOW) + 60, "by": AUTHORITY} | changes
+    return invite(bytes(32), values["by"], SECRET.public_key, values["roles"], values["expires"])
+
+
+@pytest.mark.parametrize(
+    ("key", "shown", "changes", "code"),
+    [
+        (MEMBER, None, {}, None),
+        (MEMBER, invitation(), {}, None),
+        (STRANGER, invitation(), {}, None),
+        (STRANGER, None, {}, "not_a_member"),
+        (REVOKED, None, {}, "revoked"),
+        (REVOKED, invitation(), {}, "revoked"),
+        (REPLACED, None, {}, "key_replaced"),
+        (STRANGER, invitation(by=SECRET), {}, "invitation_unauthorised"),
+        (STRANGER, invitation(roles=0), {}, "invitation_roles"),
+        (STRANGER, invitation(expires=int(NOW) - 1), {}, "invitation_expired"),
+        (STRANGER, invitation(), {"used": frozenset({SECRET.public_key})}, "invitation_used"),
+    ],
+)
+def test_members_and_good_invitations_get_in(
+    key: bytes, shown: Invitation | None, changes: dict[str, Any], code: str | None
+) -> None:
+    asked = policy(**changes)
+    if code is None:
+        asked.admit(key, shown)
+        return
+    with pytest.raises(Refusal) as refusal:
+        asked.admit(key, shown)
+    assert refusal.value.code == code
+
+
+def test_a_newcomer_trusts_whom_it_dialled_until_the_chain_tells() -> None:
+    asked = policy(nodes=frozenset({MEMBER}), current=False)
+    with pytest.raises(Refusal):
+        asked.admit(STRANGER, None)
+    asked.answered(STRANGER)
+    asked.admit(STRANGER, None)
+    asked.answered(REVOKED)
+    with pytest.raises(Refusal, match="was revoked"):
+        asked.admit(REVOKED, None)
+    asked.update(membership())
+    with pytest.raises(Refusal):
+        asked.admit(STRANGER, None)
+    # Falling behind for a while does not bring the trust back.
+    asked.update(membership(current=False))
+    with pytest.raises(Refusal):
+        asked.admit(STRANGER, None)
+
+
+def test_the_answers_remembered_are_few() -> None:
+    asked = policy(nodes=frozenset({MEMBER}), current=False)
+    asked.answered(STRANGER)
+    for number in range(100, 200):
+        asked.answered(seeded(number).public_key)
+    with pytest.raises(LedgerError):
+        asked.admit(STRANGER, None)
