@@ -26,8 +26,7 @@ from ledger_core.client import NodeClient
 from tests.integration.conftest import wait_until
 from tests.node.api_world import TOKEN, ApiWorld
 
-CHILD = (
-    """
+CHILD = """
 import json, os, pathlib, signal, sys, time
 mode, directory = sys.argv[1], pathlib.Path(sys.argv[-1])
 starts = directory / "starts"
@@ -83,9 +82,7 @@ match mode:
         print("more")
         ready()
         rest()
-"""
-    % __version__
-)
+""".replace("VERSION", __version__)
 PACE = Pace(
     ready_s=20, end_s=5, poll_s=0.05, stable_s=60, failures=3, first_pause_s=0.01, longest_pause_s=0.02
 )
