@@ -77,6 +77,12 @@ class Chain:
         entry = self.index.get(block_hash)
         return entry is not None and self._active.get(entry.height) is entry
 
+    def branch_changed(self, outcome: Outcome) -> None:
+        """Hear of a change of the active branch, right after it was stored: for subclasses, nothing here.
+
+        `add_blocks` makes many such changes and returns their number only.
+        """
+
     def add_block(self, block: Block, now: int) -> Outcome:
         """Take a block, and those that waited for it.
 
@@ -298,7 +304,10 @@ class Chain:
                 self._undos.pop(entry.hash, None)
         connected = [Connection(entry.hash, entry.height, pending.events[entry.hash]) for entry in joined]
         self._pending = Pending()
-        return Outcome("tip" if left or joined else "side", [entry.hash for entry in left], connected)
+        outcome = Outcome("tip" if left or joined else "side", [entry.hash for entry in left], connected)
+        if left or joined:
+            self.branch_changed(outcome)
+        return outcome
 
     def _difference(self, before: Entry) -> tuple[list[Entry], list[Entry]]:
         """Return the entries that left the active branch, highest first, and that joined it, lowest first."""

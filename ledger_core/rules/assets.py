@@ -10,6 +10,7 @@ from ledger_core.rules.availability import check_rating_covers_bookings
 from ledger_core.rules.context import Context, body_of
 from ledger_core.rules.events import AssetChanged
 from ledger_core.rules.rows import AssetRow, StoreRow
+from ledger_core.rules.state import add_to_index, remove_from_index
 
 STORES = frozenset({AssetKind.BATTERY, AssetKind.FUEL_CELL, AssetKind.EV, AssetKind.PORTABLE})
 """Kinds whose energy is limited by what they hold."""
@@ -58,8 +59,9 @@ def apply_asset(ctx: Context, record: Record) -> None:
     if known is not None:
         check_rating_covers_bookings(ctx, body.asset, row)
     ctx.put(ctx.state.assets, body.asset, row)
-    _index_meter_key(ctx, body, known)
-    if body.energy_wh is not None:
+    _index_meter(ctx, body, known)
+    store = ctx.state.stores.get(body.asset)
+    if body.energy_wh is not None and (store is None or store.at <= body.created):
         ctx.put(ctx.state.stores, body.asset, StoreRow(body.energy_wh, body.created))
     ctx.events.append(AssetChanged(body.asset, body.author, body.rating_w))
 
@@ -157,7 +159,11 @@ def _has_bookings(ctx: Context, asset: bytes) -> bool:
     return any(key in ctx.state.booked for key in ((asset, "supply"), (asset, "export"), (asset, "import")))
 
 
-def _index_meter_key(ctx: Context, body: Asset, known: AssetRow | None) -> None:
+def _index_meter(ctx: Context, body: Asset, known: AssetRow | None) -> None:
+    if body.kind is AssetKind.METER and (known is None or known.owner != body.author):
+        if known is not None:
+            remove_from_index(ctx.journal, ctx.state.meters_of, known.owner, body.asset)
+        add_to_index(ctx.journal, ctx.state.meters_of, body.author, body.asset)
     if known is not None and known.meter_key is not None and known.meter_key != body.meter_key:
         ctx.drop(ctx.state.meter_keys, known.meter_key)
     if body.meter_key is not None:

@@ -96,12 +96,8 @@ def meter_of(ctx: Context, asset_id: bytes | None, owner: bytes, carrier: str) -
     if asset_id is not None:
         asset = require_asset(ctx, asset_id, owner, carrier)
         return asset_id if asset.meter is None else asset.meter
-    meters = ((meter_id, ctx.state.assets[meter_id]) for meter_id in ctx.state.meter_keys.values())
-    own = [
-        meter_id
-        for meter_id, meter in meters
-        if meter.owner == owner and meter.carrier == carrier and meter.rating_w
-    ]
+    meters = ((meter_id, ctx.state.assets[meter_id]) for meter_id in ctx.state.meters_of.get(owner, ()))
+    own = [meter_id for meter_id, meter in meters if meter.carrier == carrier and meter.rating_w]
     if not own:
         raise RuleError("meter_missing", f"the member has no {carrier} meter to settle through", member=owner)
     if len(own) > 1:

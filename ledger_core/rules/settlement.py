@@ -50,16 +50,20 @@ def _settle_slot(ctx: Context, slot_end: int) -> None:
     running = [item for item in ctx.state.trades.items() if item[1].start < slot_end <= item[1].end]
     running.sort()
     lines = [Line(trade_id, trade, slot_agreed(trade, slot_end, slot)) for trade_id, trade in running]
-    for line, share in _shares(ctx, lines, slot_end, EXPORTED):
-        line.sent = share
     for line, share in _shares(ctx, lines, slot_end, IMPORTED):
         line.received = share
+    for line, share in _shares(ctx, lines, slot_end, EXPORTED):
+        line.sent = share
     for line in lines:
         _settle_line(ctx, line, slot_end)
 
 
 def _shares(ctx: Context, lines: list[Line], slot_end: int, direction: int) -> list[tuple[Line, int | None]]:
-    """Share each meter's energy of a slot over the trades that settle through it."""
+    """Share each meter's energy of a slot over the trades that settle through it.
+
+    Reserved power claims no more of the seller's export than its buyer wanted: what nobody drew was sent for
+    another trade.
+    """
     by_meter: dict[bytes, list[Line]] = {}
     for line in lines:
         meter = line.trade.seller_meter if direction == EXPORTED else line.trade.buyer_meter
@@ -70,9 +74,17 @@ def _shares(ctx: Context, lines: list[Line], slot_end: int, direction: int) -> l
         if total is None:
             result += [(line, None) for line in group]
         else:
-            shares = share_out(total, [line.agreed for line in group], [line.trade_id for line in group])
+            claims = [_export_claim(line) if direction == EXPORTED else line.agreed for line in group]
+            shares = share_out(total, claims, [line.trade_id for line in group])
             result += list(zip(group, shares, strict=True))
     return result
+
+
+def _export_claim(line: Line) -> int:
+    """Return the Wh of the seller's export that a line claims, once the buyer's import is shared out."""
+    if line.trade.basis is Basis.CAPACITY and line.received is not None:
+        return min(line.agreed, line.received)
+    return line.agreed
 
 
 def metered(ctx: Context, meter: bytes, slot_end: int, direction: int) -> int | None:

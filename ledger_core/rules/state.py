@@ -124,6 +124,9 @@ class State:
         self.waiting_on: Table[bytes, tuple[bytes, ...]] = Table(
             35, "waiting_on", bytes, tuple[bytes, ...], hashed=False
         )
+        self.meters_of: Table[bytes, tuple[bytes, ...]] = Table(
+            36, "meters_of", bytes, tuple[bytes, ...], hashed=False
+        )
         own = [value for value in vars(self).values() if isinstance(value, Table)]
         more: list[Table[Any, Any]] = [
             Table(table.number, table.name, table.key_type, table.row_type) for table in _further
@@ -202,6 +205,7 @@ class State:
         for asset_id, asset in self.assets.items():
             if asset.meter_key is not None:
                 self.meter_keys[asset.meter_key] = asset_id
+                add_to_index(journal, self.meters_of, asset.owner, asset_id)
         for trade_id, trade in self.trades.sorted_items():
             book(journal, self, trade_id, trade)
         for waiting_id, waiting in self.waiting.sorted_items():

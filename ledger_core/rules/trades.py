@@ -96,14 +96,18 @@ def slot_agreed(trade: TradeRow, slot_end: int, slot_s: int) -> int:
 
 
 def close_trade(ctx: Context, trade_id: bytes) -> None:
-    """Free what a finished trade still holds and booked, and keep its sides for scores."""
+    """Free what a finished trade still holds and booked, and keep its sides for scores.
+
+    A trade that ended before it began showed nothing that could be scored.
+    """
     trade = ctx.drop(ctx.state.trades, trade_id)
     _draw_store(ctx, trade)
     release(ctx.journal, ctx.state, trade_id, trade)
     unhold(ctx, trade.buyer, trade.held_buyer)
     unhold(ctx, trade.seller, trade.held_seller)
-    ctx.put(ctx.state.closed, trade_id, ClosedRow(trade.seller, trade.buyer, False, False))
-    add_deadline(ctx, ctx.time + ctx.parameters.score_window_s + 1, CLOSED, trade_id)
+    if trade.end > trade.start:
+        ctx.put(ctx.state.closed, trade_id, ClosedRow(trade.seller, trade.buyer, False, False))
+        add_deadline(ctx, ctx.time + ctx.parameters.score_window_s + 1, CLOSED, trade_id)
     ctx.events.append(TradeClosed(trade_id, trade.seller, trade.buyer, trade.delivered_wh, trade.paid))
 
 

@@ -428,12 +428,19 @@ class Model:
 
     def settle(self, slot: int) -> None:
         running = {key: deal for key, deal in sorted(self.deals.items()) if slot in deal.agreed}
-        sent = self.shared(running, slot, out=True)
-        received = self.shared(running, slot, out=False)
+        agreed = {key: deal.agreed[slot] for key, deal in running.items()}
+        received = self.shared(running, slot, agreed, out=False)
+        drawn = {
+            key: min(agreed[key], taken) if running[key].reserved and taken is not None else agreed[key]
+            for key, taken in received.items()
+        }
+        sent = self.shared(running, slot, drawn, out=True)
         for key, deal in running.items():
             self.settle_line(key, deal, slot, sent[key], received[key])
 
-    def shared(self, running: dict[bytes, Deal], slot: int, *, out: bool) -> dict[bytes, int | None]:
+    def shared(
+        self, running: dict[bytes, Deal], slot: int, claims: dict[bytes, int], *, out: bool
+    ) -> dict[bytes, int | None]:
         """Each deal's part of what its meter counted, in proportion, the largest remainders first."""
         parts: dict[bytes, int | None] = {}
         side = {key: deal.seller_meter if out else deal.buyer_meter for key, deal in running.items()}
@@ -444,9 +451,9 @@ class Model:
                 parts.update(dict.fromkeys(keys))
                 continue
             total = known[slot + self.slot][out] - known[slot][out]
-            wanted = sum(running[key].agreed[slot] for key in keys)
+            wanted = sum(claims[key] for key in keys)
             total = min(total, wanted)
-            exact = {key: Fraction(total * running[key].agreed[slot], wanted or 1) for key in keys}
+            exact = {key: Fraction(total * claims[key], wanted or 1) for key in keys}
             given = {key: floor(exact[key]) for key in keys}
             by_rest = sorted(keys, key=lambda key: (floor(exact[key]) - exact[key], key))
             for key in by_rest[: total - sum(given.values())]:

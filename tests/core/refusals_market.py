@@ -404,6 +404,16 @@ def _() -> Attempt:
     return Attempt(world, score(world, "bert", trade), score(world, "bert", running))
 
 
+@case("trade_not_settled")
+def _() -> Attempt:
+    """A trade that ended before it began delivered nothing that could be scored."""
+    world, trade = settled()
+    start = world.now // SLOT * SLOT + 4 * SLOT
+    ended = agree(world, quantity=1_000, start=start, end=start + SLOT)
+    world.mine(terminate(world, "bert", ended, start, 0, "anna"))
+    return Attempt(world, score(world, "bert", trade), score(world, "bert", ended))
+
+
 @case("already_scored")
 def _() -> Attempt:
     world, trade = settled()

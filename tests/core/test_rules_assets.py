@@ -3,9 +3,21 @@
 from ledger_core.community import AssetApproval
 from ledger_core.records.assets import Asset, CurveStep
 from ledger_core.records.codec import Record
-from ledger_core.records.types import AssetKind, Carrier, Role
+from ledger_core.records.readings import Stored
+from ledger_core.records.types import AssetKind, Carrier, Role, Side
 from ledger_core.rules.rows import StoreRow
-from tests.core.actions import SLOT, WINDOW, agree, battery, member, refusal, street, terminate
+from tests.core.actions import (
+    SLOT,
+    WINDOW,
+    agree,
+    battery,
+    member,
+    offer,
+    refusal,
+    street,
+    terminate,
+    until,
+)
 from tests.core.world import HOUSEHOLD, World, asset_id, signer
 
 
@@ -50,6 +62,21 @@ def test_meter_does_not_leave_the_assets_behind_it() -> None:
     world.mine(handed_over(world, "pv", "bert"))
     world.mine(handed_over(world, "meter", "bert"))
     assert world.state.assets[world["anna"].meter].owner == world["bert"].id
+
+
+def test_a_meter_that_changed_hands_counts_for_its_new_owner_only() -> None:
+    world = street()
+    mine = {"asset": None, "side": Side.BUY}
+    world.mine(offer(world, "anna", **mine), offer(world, "bert", **mine))
+    world.mine(handed_over(world, "pv", "bert"))
+    world.mine(handed_over(world, "meter", "bert"))
+    assert refusal(world, offer(world, "anna", **mine)).code == "meter_missing"
+    assert refusal(world, offer(world, "bert", **mine)).code == "meter_ambiguous"
+    index = dict(world.state.meters_of)
+    world.state.rebuild_indexes()
+    assert world.state.meters_of == index
+    assert index[world["bert"].id] == tuple(sorted((world["anna"].meter, world["bert"].meter)))
+    assert world["anna"].id not in index
 
 
 def test_two_updates_of_the_same_record_do_not_overwrite_each_other() -> None:
@@ -112,6 +139,31 @@ def test_stated_energy_is_that_of_the_record() -> None:
         )
     )
     assert world.state.stores[store].energy_wh == 12_000
+
+
+def test_stated_energy_does_not_replace_a_newer_reading() -> None:
+    world = street()
+    store = battery(world, energy_wh=10_000)
+    before = world.now
+    end = world.now // SLOT * SLOT + SLOT
+    until(world, end)
+    world.mine(world.reading("anna", [(end, 10, 10)], [Stored(store, 7_000, None)]))
+    for created, stored in ((before, StoreRow(7_000, end)), (end, StoreRow(9_000, end))):
+        known = world.state.assets[store].record
+        world.mine(
+            world.asset_record(
+                "anna",
+                "battery",
+                AssetKind.BATTERY,
+                rating_w=4_000,
+                capacity_wh=20_000,
+                energy_wh=9_000,
+                supersedes=known,
+                created=created,
+            )
+        )
+        assert world.state.stores[store] == stored
+        assert world.state.assets[store].record != known
 
 
 def test_curve_within_the_rating() -> None:

@@ -248,6 +248,30 @@ def test_capacity_without_readings_is_not_paid() -> None:
     assert money(world, "bert").held == 0
 
 
+def test_reserved_power_claims_no_more_of_the_export_than_was_drawn() -> None:
+    """400 Wh leave anna's meter; of 500 Wh reserved bert draws 100: the other 300 Wh were for cara."""
+    world = street()
+    agree(world, "bert", "anna", basis=Basis.CAPACITY, quantity=2_000, price=25_000, **ONE_SLOT)
+    world.mine(world.asset_record("anna", "wind"))
+    agree(world, "cara", "anna", quantity=300, asset=asset_id("anna wind"), **ONE_SLOT)
+    meters(world, {"anna": [400]}, {"bert": [100], "cara": [300]})
+    got = {line.buyer: line for line in settle(world, WINDOW + SLOT)}
+    assert {name: got[world[name].id].sent_wh for name in ("bert", "cara")} == {"bert": 100, "cara": 300}
+    assert {name: got[world[name].id].delivered_wh for name in ("bert", "cara")} == {"bert": 100, "cara": 300}
+    assert got[world["bert"].id].paid == 12_500
+    assert not any(line.disputed for line in got.values())
+
+
+def test_reserved_power_of_a_buyer_without_readings_claims_all_of_it() -> None:
+    world = street()
+    agree(world, "bert", "anna", basis=Basis.CAPACITY, quantity=2_000, price=25_000, **ONE_SLOT)
+    world.mine(world.asset_record("anna", "wind"))
+    agree(world, "cara", "anna", quantity=500, asset=asset_id("anna wind"), **ONE_SLOT)
+    meters(world, {"anna": [400]}, {"cara": [500]})
+    got = {line.buyer: line for line in settle(world, WINDOW + SLOT)}
+    assert got[world["bert"].id].sent_wh == got[world["cara"].id].sent_wh == 200
+
+
 def test_reserved_power_that_is_no_whole_watt_hour_per_slot() -> None:
     """333 W for four slots of 15 minutes: 83.25 Wh each, 333 Wh together."""
     world = street()
