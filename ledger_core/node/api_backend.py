@@ -1,6 +1,8 @@
 """The node as its API sees it."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final
 
 from msgspec import Struct
 
@@ -13,6 +15,9 @@ from ledger_core.node.chain_thread import ChainThread
 from ledger_core.node.engine.engine import Engine, Progress
 from ledger_core.records.codec import Envelope, Record
 from ledger_core.rules.state import State
+
+AT_ONCE: Final = 32
+"""Records of one request that are taken in one piece of work."""
 
 
 class EngineLedger:
@@ -102,10 +107,12 @@ class EngineBackend:
         return await self._write(lambda engine, now: engine.submit(envelope, now))
 
     async def submit_all(self, envelopes: Sequence[Envelope]) -> list[bytes | LedgerError]:
-        """Take records of this home in one go."""
-        return await self._write(
-            lambda engine, now: [_submitted(engine, envelope, now) for envelope in envelopes]
-        )
+        """Take records of this home, some at a time: between them the node goes on with what peers say."""
+        results: list[bytes | LedgerError] = []
+        for start in range(0, len(envelopes), AT_ONCE):
+            part = envelopes[start : start + AT_ONCE]
+            results += await self._write(partial(_submit, part))
+        return results
 
     async def _write[T](self, work: Callable[[Engine, float], T]) -> T:
         try:
@@ -137,10 +144,5 @@ class EngineBackend:
         return self._side.disk_trouble()
 
 
-def _submitted(engine: Engine, envelope: Envelope, now: float) -> bytes | LedgerError:
-    try:
-        return engine.submit(envelope, now)
-    except ChainError:
-        raise
-    except LedgerError as refusal:
-        return refusal
+def _submit(envelopes: Sequence[Envelope], engine: Engine, now: float) -> list[bytes | LedgerError]:
+    return engine.submit_all(envelopes, now)

@@ -421,7 +421,9 @@ def test_endless_inventories_are_bounded(net: Net) -> None:
     assert len(relay._asked) <= record_relay.MAX_ASKED_PER_PEER
     assert len(net["anna"].engine.peers[peer].known_records) <= 8192
     net.pass_time(15, 5)
-    assert drop_codes(net) == ["patience"]
+    assert drop_codes(net) == []  # it may be busy …
+    answer_pings(net, peer)
+    assert drop_codes(net) == ["patience"]  # … but not when it has answered what was asked later
     assert len(relay._asked) == 0
     # Others are heard as before.
     net.submit("bert", net.pay("anna", "bert"))
@@ -439,6 +441,14 @@ def test_a_record_is_asked_elsewhere_when_it_does_not_come(net: Net) -> None:
     assert net.asked(second, GetRecords)
     net.say(second, "anna", Records((record.envelope,)))
     assert record.id in net["anna"].engine.pool
+
+
+def answer_pings(net: Net, peer: bytes, target: str = "anna") -> None:
+    """Wait for the next ping and answer it."""
+    net.heard[peer].clear()
+    net.pass_time(60, 5)
+    (ping,) = net.asked(peer, Ping)
+    net.say(peer, target, Pong(ping.token, ping.status))
 
 
 def patience_of(net: Net, name: str, peer: bytes) -> float:

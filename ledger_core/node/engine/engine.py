@@ -1,6 +1,6 @@
 """The engine's one face: everything that a node's ledger does, for whoever drives it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
@@ -9,7 +9,7 @@ from msgspec import Struct
 from ledger_core.chain.pending import Outcome
 from ledger_core.chain.verify import Verifier
 from ledger_core.community import FUTURE_LIMIT_S
-from ledger_core.errors import RuleError
+from ledger_core.errors import LedgerError, RuleError
 from ledger_core.keys import Signer
 from ledger_core.node.engine.body_sync import BodySync
 from ledger_core.node.engine.clock import ClockWatch
@@ -217,9 +217,19 @@ class Engine:
 
         Raises RecordError or RuleError with the code of what refuses it, OSError where the disk does.
         """
-        record_id = self.own.submit(envelope, now)
+        (result,) = self.submit_all((envelope,), now)
+        if isinstance(result, LedgerError):
+            raise result
+        return result
+
+    def submit_all(self, envelopes: Sequence[Envelope], now: float) -> list[bytes | LedgerError]:
+        """Take records of this home in one go; returns for each its id, or what refuses it.
+
+        Raises OSError where the disk fails.
+        """
+        results = self.own.submit(envelopes, now)
         self._after(now)
-        return record_id
+        return results
 
     def tick(self, now: float) -> None:
         """Do what has become due."""
@@ -434,6 +444,7 @@ class Engine:
             self._hub.blame(peer.id, UNEXPECTED_POINTS, "pongs without a ping", now)
             return
         self._pings[peer.id] = (sent[0], sent[1], -1)
+        self._relay.heard(peer, sent[1], now)
         self._status(peer, message, now)
 
     def _status(self, peer: Peer, message: Ping | Pong, now: float) -> None:

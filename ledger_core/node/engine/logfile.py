@@ -54,10 +54,10 @@ class LogFile:
                 os.fsync(file.fileno())
         return entries
 
-    def append(self, content: bytes) -> None:
-        """Add an entry, not an empty one; it is on disk when the call returns."""
+    def append(self, *contents: bytes) -> None:
+        """Add entries, no empty ones; they are on disk when the call returns."""
         with self.path.open("ab") as file:
-            file.write(_framed(content))
+            file.write(b"".join(map(_framed, contents)))
             file.flush()
             os.fsync(file.fileno())
 

@@ -189,6 +189,8 @@ class Mempool:
 
     def _make_room(self, keep: bytes) -> None:
         """Give up the newest foreign records that an own one left no room for."""
+        if self.bytes <= self._settings.pool_bytes:
+            return
         newest = [record_id for record_id in reversed(self._records) if record_id != keep]
         for record_id in newest:
             if self.bytes <= self._settings.pool_bytes:

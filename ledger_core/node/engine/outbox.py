@@ -1,5 +1,6 @@
 """Own records until they are final: kept on disk, so that a crash loses none before its block has come."""
 
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -15,12 +16,12 @@ _ID_BYTES = 32
 class Outbox(Protocol):
     """Keeps the records that were submitted at this node."""
 
-    def add(self, record_id: bytes, envelope: Envelope) -> None:
-        """Keep a record; it is durable when the call returns."""
+    def add(self, records: Mapping[bytes, Envelope]) -> None:
+        """Keep records by id; they are durable when the call returns."""
         ...
 
-    def remove(self, record_id: bytes) -> None:
-        """Forget a record."""
+    def remove(self, record_ids: Collection[bytes]) -> None:
+        """Forget records."""
         ...
 
     def items(self) -> list[tuple[bytes, Envelope]]:
@@ -41,13 +42,14 @@ class MemoryOutbox:
     def __len__(self) -> int:
         return len(self._records)
 
-    def add(self, record_id: bytes, envelope: Envelope) -> None:
-        """Keep a record."""
-        self._records[record_id] = envelope
+    def add(self, records: Mapping[bytes, Envelope]) -> None:
+        """Keep records."""
+        self._records.update(records)
 
-    def remove(self, record_id: bytes) -> None:
-        """Forget a record."""
-        self._records.pop(record_id, None)
+    def remove(self, record_ids: Collection[bytes]) -> None:
+        """Forget records."""
+        for record_id in record_ids:
+            self._records.pop(record_id, None)
 
     def items(self) -> list[tuple[bytes, Envelope]]:
         """Return what is kept, oldest first."""
@@ -66,36 +68,41 @@ class FileOutbox(MemoryOutbox):
             self._entries += 1
             record_id = entry[1 : 1 + _ID_BYTES]
             if entry[:1] == _ADDED:
-                super().add(record_id, decode_envelope(entry[1 + _ID_BYTES :], 2 * MAX_RECORD_BYTES))
+                super().add({record_id: decode_envelope(entry[1 + _ID_BYTES :], 2 * MAX_RECORD_BYTES)})
             else:
-                super().remove(record_id)
+                super().remove((record_id,))
 
-    def add(self, record_id: bytes, envelope: Envelope) -> None:
-        """Keep a record; it is on disk when the call returns."""
-        self._append(_ADDED + record_id + encode_envelope(envelope))
-        super().add(record_id, envelope)
+    def add(self, records: Mapping[bytes, Envelope]) -> None:
+        """Keep records; they are on disk when the call returns."""
+        self._append(_added(records))
+        super().add(records)
 
-    def remove(self, record_id: bytes) -> None:
-        """Forget a record."""
-        if record_id in self._records:
-            self._append(_REMOVED + record_id)
-            super().remove(record_id)
+    def remove(self, record_ids: Collection[bytes]) -> None:
+        """Forget records."""
+        known = [record_id for record_id in record_ids if record_id in self._records]
+        self._append([_REMOVED + record_id for record_id in known])
+        super().remove(known)
 
-    def _append(self, entry: bytes) -> None:
+    def _append(self, entries: Sequence[bytes]) -> None:
+        if not entries:
+            return
         if self._entries >= self._compact_at and self._entries > 4 * len(self._records):
-            kept = [_ADDED + key + encode_envelope(envelope) for key, envelope in self._records.items()]
-            self._log.replace(kept)
-            self._entries = len(kept)
-        self._log.append(entry)
-        self._entries += 1
+            self._log.replace(_added(self._records))
+            self._entries = len(self._records)
+        self._log.append(*entries)
+        self._entries += len(entries)
 
 
-def require_room(outbox: Outbox, limit: int) -> None:
+def _added(records: Mapping[bytes, Envelope]) -> list[bytes]:
+    return [_ADDED + record_id + encode_envelope(envelope) for record_id, envelope in records.items()]
+
+
+def require_room(waiting: int, limit: int) -> None:
     """Raise RuleError `outbox_full` where no further own record can be kept."""
-    if len(outbox) >= limit:
+    if waiting >= limit:
         raise RuleError(
             "outbox_full",
-            f"{len(outbox)} own records are not final yet, at most {limit} are kept; is the node connected?",
-            waiting=len(outbox),
+            f"{waiting} own records are not final yet, at most {limit} are kept; is the node connected?",
+            waiting=waiting,
             limit=limit,
         )

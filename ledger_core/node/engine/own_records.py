@@ -1,6 +1,8 @@
 """Own records: submitted here, kept until they are final, reported when they can't be any more."""
 
-from ledger_core.errors import LedgerError
+from collections.abc import Sequence
+
+from ledger_core.errors import ChainError, LedgerError
 from ledger_core.node.engine.hub import Hub
 from ledger_core.node.engine.mempool import Mempool
 from ledger_core.node.engine.outbox import Outbox, require_room
@@ -41,23 +43,37 @@ class OwnRecords:
         """Return when the records without a block are announced again."""
         return self._repeat_at if len(self._outbox) > len(self._in_chain) else None
 
-    def submit(self, envelope: Envelope, now: float) -> bytes:
-        """Take a record of this home; returns its id. The same one again changes nothing.
+    def submit(self, envelopes: Sequence[Envelope], now: float) -> list[bytes | LedgerError]:
+        """Take records of this home; returns for each its id, or what refuses it.
 
-        Raises RecordError or RuleError with the code of whatever refuses it, RuleError `outbox_full`, and
-        OSError where the disk does.
+        The same one again changes nothing. What is refused has the code of the rule, or RuleError
+        `outbox_full`. Raises OSError where the disk fails: then none of them is sure to be kept.
         """
+        results: list[bytes | LedgerError] = []
+        kept: dict[bytes, Envelope] = {}
+        for envelope in envelopes:
+            try:
+                results.append(self._take(envelope, kept, now))
+            except ChainError:
+                raise
+            except LedgerError as refusal:
+                results.append(refusal)
+        if kept:
+            self._outbox.add(kept)
+            self._repeat_at = now + self._hub.settings.own_repeat_s
+        return results
+
+    def _take(self, envelope: Envelope, kept: dict[bytes, Envelope], now: float) -> bytes:
         record = open_envelope(envelope, self._prefix)
         if record.id in self._waiting or record.id in self._in_chain:
             return record.id
-        require_room(self._outbox, self._hub.settings.own_records)
+        require_room(len(self._outbox) + len(kept), self._hub.settings.own_records)
         if record.id not in self._pool:
             self._pool.check_room(record, own=True)
             self._relay.verify(record)
             self._pool.add(record, now, own=True)
             self._relay.pooled(record, now, own=True)
-        self._outbox.add(record.id, envelope)
-        self._repeat_at = now + self._hub.settings.own_repeat_s
+        kept[record.id] = envelope
         return record.id
 
     def lost(self, records: list[tuple[Record, LedgerError]], *, synced: bool) -> None:
@@ -89,11 +105,11 @@ class OwnRecords:
                 self._refuse(record, refusal, synced=synced)
             else:
                 self._relay.pooled(record, now, own=True)
-        for record_id, height in list(self._in_chain.items()):
-            if height <= chain.final_height:
-                del self._in_chain[record_id]
-                self._outbox.remove(record_id)
-                self._hub.notify(RecordFinal(record_id, height))
+        final = {key: height for key, height in self._in_chain.items() if height <= chain.final_height}
+        self._outbox.remove(final)
+        for record_id, height in final.items():
+            del self._in_chain[record_id]
+            self._hub.notify(RecordFinal(record_id, height))
 
     def tick(self, now: float) -> None:
         """Announce again what no block holds yet."""
@@ -115,5 +131,5 @@ class OwnRecords:
         if not synced or refusal.code in PASSING:
             self._waiting[record.id] = record
             return
-        self._outbox.remove(record.id)
+        self._outbox.remove((record.id,))
         self._hub.notify(RecordLost(record.id, refusal.code, refusal.message, refusal.details))

@@ -52,8 +52,8 @@ class RecordRelay:
         self._flushed_at = 0.0
         self._refused = RecentSet(REFUSED_KEPT)
         """Ids that the rules refused on this tip."""
-        self._late = RecentSet(MAX_ASKED)
-        """What was asked for too long ago, and of whom: it may still come."""
+        self._late: RecentMap[tuple[bytes, float]] = RecentMap(MAX_ASKED)
+        """What did not come in time, of whom and when that was: it may still come."""
         settings = hub.settings
         self._retry: RecentMap[tuple[Record, float]] = RecentMap(settings.retry_records)
         """Records refused a moment ago, and until when they are tried again."""
@@ -162,13 +162,33 @@ class RecordRelay:
             if asked is not None and (asked.peer == peer.id or peer.id in asked.others):
                 self._answered(record.id)
                 self._try(record, now, peer)
-            elif _late(peer.id, record.id) in self._late:
+            elif self._is_late(peer, record.id):
                 # A busy node answers late: what it gives is as good as before.
+                self._late.pop(record.id)
                 self._try(record, now, peer)
             else:
                 self._hub.blame(peer.id, UNASKED_POINTS, "records that nobody asked for", now)
             if peer.id not in self._hub.peers:
                 return
+
+    def heard(self, peer: Peer, sent: float, now: float) -> None:
+        """A peer has answered what was sent at a time, and so has read whatever was asked of it before.
+
+        What it did not give of that it does not have: it told of nothing. A peer that is merely busy has not
+        come to this answer yet.
+        """
+        limit = sent + self._hub.settings.record_request_s
+        for record_id in list(self._late):
+            found = self._late.get(record_id)
+            if found is None or found[0] != peer.id or found[1] >= limit:
+                continue
+            self._late.pop(record_id)
+            if record_id not in self._pool and record_id not in self._hub.chain.state.seen:
+                self._hub.blame(peer.id, SILENT_POINTS, "records told of and not given", now)
+
+    def _is_late(self, peer: Peer, record_id: bytes) -> bool:
+        found = self._late.get(record_id)
+        return found is not None and found[0] == peer.id
 
     def flush(self, now: float) -> None:
         """Tell the peers of what is new since the last time."""
@@ -194,8 +214,7 @@ class RecordRelay:
             if record_id in self._pool or record_id in self._hub.chain.state.seen:
                 # A block took it before it could be given: nobody kept anything back.
                 continue
-            self._late.add(_late(asked.peer, record_id))
-            self._hub.blame(asked.peer, SILENT_POINTS, "records told of and not given", now)
+            self._late.put(record_id, (asked.peer, asked.until))
             others = [peer for peer in asked.others if peer in self._hub.peers]
             if others:
                 self._ask(record_id, others[0], others[1:], now)
@@ -237,7 +256,7 @@ class RecordRelay:
     def _stands_here(self, peer: Peer) -> bool:
         """Whether a peer's chain has the same tip, so that the rules say the same to it.
 
-        On another branch what is refused here may be right: nodes that part and meet again pass on much of it.
+        On another branch what is refused here may be right: nodes that part and meet again pass it on.
         """
         tip = self._hub.chain.tip_hash
         return peer.tip.hash == tip or tip in peer.known_blocks
@@ -254,7 +273,3 @@ class RecordRelay:
         left = self._per_peer.pop(asked.peer) - 1
         if left:
             self._per_peer[asked.peer] = left
-
-
-def _late(peer_id: bytes, record_id: bytes) -> bytes:
-    return peer_id + record_id
