@@ -4,9 +4,6 @@ from typing import Any
 from unittest.mock import AsyncMock
 
 import pytest
-from homeassistant.components.event import DOMAIN as EVENT
-from homeassistant.components.number import DOMAIN as NUMBER
-from homeassistant.components.switch import DOMAIN as SWITCH
 from homeassistant.const import EntityCategory
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers import device_registry as dr
@@ -18,7 +15,9 @@ from custom_components.energy_ledger.home_entities import sensors, switches
 from custom_components.energy_ledger.node_state import BLOCKS, block_of
 from custom_components.energy_ledger.trading_settings import async_load_settings, async_remove_settings
 
-from .conftest import SLOT, Street
+from .conftest import Street
+
+EVENT, NUMBER, SWITCH = "event", "number", "switch"
 
 
 def state(street: Street, entity: str) -> Any:
@@ -246,12 +245,13 @@ async def test_the_mining_switch_changes_the_option(street: Street) -> None:
     (switch,) = [each for each in switches.entities(street.entry) if isinstance(each, switches.MiningSwitch)]
     switch.hass = street.hass
     switch.async_write_ha_state = lambda: None  # type: ignore[method-assign,misc]
-    assert switch.is_on
+    shown = [switch.is_on]
     await switch.async_turn_off()
-    assert street.entry.options[CONF_MINING] is False
-    assert not switch.is_on
+    shown.append(street.entry.options[CONF_MINING])
+    shown.append(switch.is_on)
     await switch.async_turn_on()
-    assert street.entry.options[CONF_MINING] is True
+    shown += [street.entry.options[CONF_MINING], switch.is_on]
+    assert shown == [True, False, False, True, True]
     street.data.node = None
 
 
@@ -263,4 +263,3 @@ async def test_states_change_only_with_what_they_show(street: Street) -> None:
     await street.node.mine()
     await street.until(lambda: street.view.status.tip.height > height)
     assert changed == []
-    assert SLOT == 900

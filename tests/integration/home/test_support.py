@@ -76,7 +76,7 @@ def describe(hass: HomeAssistant, event: Event[Any]) -> dict[str, str]:
         found[event_type] = how
 
     logbook.async_describe_events(hass, take)
-    shown: dict[str, str] = found[event.event_type](event)
+    shown: dict[str, str] = found[str(event.event_type)](event)
     return shown
 
 
@@ -162,7 +162,7 @@ async def test_diagnostics_of_a_device(street: Street) -> None:
     del street.data.devices["battery"]
     assert (await async_get_device_diagnostics(hass, entry, device))["device"] is None
     home = dr.async_get(hass).async_get(street.data.home_device_id)
-    assert home is not None
+    assert isinstance(home, dr.DeviceEntry)
     assert "status" in await async_get_device_diagnostics(hass, entry, home)
 
 
@@ -271,7 +271,7 @@ async def fix(street: Street, key: str, subentry: str | None = None) -> Any:
     """Begin the fix flow of an issue, as Home Assistant does."""
     found = issue(street, key, subentry)
     assert found is not None
-    flow = await repairs.async_create_fix_flow(street.hass, found.issue_id, found.data)
+    flow: Any = await repairs.async_create_fix_flow(street.hass, found.issue_id, found.data)
     flow.hass = street.hass
     flow.handler, flow.issue_id, flow.data = DOMAIN, found.issue_id, found.data
     flow.flow_id = "test"
@@ -332,11 +332,9 @@ async def test_starting_anew(street: Street) -> None:
     await street.until(lambda: getattr(street.entry, "runtime_data", before) is not before)
 
 
-async def test_an_issue_of_nobody(street: Street) -> None:
-    for name, data in (
-        ("x", None),
-        ("x", {"entry_id": "gone"}),
-        ("new", {"entry_id": street.entry.entry_id}),
-    ):
-        flow = await repairs.async_create_fix_flow(street.hass, name, data)
-        assert isinstance(flow, ConfirmRepairFlow)
+@pytest.mark.parametrize("name", ["x", "new"])
+@pytest.mark.parametrize("entry_id", [None, "gone", "here"])
+async def test_an_issue_of_nobody(street: Street, name: str, entry_id: str | None) -> None:
+    data = None if entry_id is None else {"entry_id": entry_id.replace("here", street.entry.entry_id)}
+    flow = await repairs.async_create_fix_flow(street.hass, name, {**data} if data else None)
+    assert isinstance(flow, ConfirmRepairFlow)

@@ -1,9 +1,9 @@
 """Triggers and conditions in real automations, on what happens on a real ledger."""
 
+from functools import partial
 from typing import Any
 
 import pytest
-from homeassistant.components import automation
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers import condition, trigger
 from homeassistant.helpers import config_validation as cv
@@ -23,6 +23,8 @@ from ledger_core.records.offers import Auction
 
 from .conftest import SLOT, Street
 
+AUTOMATION = "automation"
+
 
 async def automate(hass: HomeAssistant, *triggers: dict[str, Any], **more: Any) -> None:
     """Set up an automation that tells its trigger's variables."""
@@ -34,10 +36,10 @@ async def automate(hass: HomeAssistant, *triggers: dict[str, Any], **more: Any) 
         "mode": "queued",
         **more,
     }
-    assert await async_setup_component(hass, automation.DOMAIN, {automation.DOMAIN: config})
+    assert await async_setup_component(hass, AUTOMATION, {AUTOMATION: config})
     await hass.async_block_till_done()
-    assert hass.states.async_entity_ids_count(automation.DOMAIN) == 1
-    assert all(state.state == "on" for state in hass.states.async_all(automation.DOMAIN))
+    assert hass.states.async_entity_ids_count(AUTOMATION) == 1
+    assert all(state.state == "on" for state in hass.states.async_all(AUTOMATION))
 
 
 def on(kind: str, **options: Any) -> dict[str, Any]:
@@ -174,15 +176,17 @@ async def test_deliveries(street: Street) -> None:
     assert (ended["data"]["reason"], ended["data"]["sent_kwh"]) == ("reserve_reached", 0.9)
 
 
+def has_balance(street: Street, micro: int) -> bool:
+    return bool(street.view.account.balance == micro)
+
+
 async def test_balance_below(street: Street) -> None:
     await automate(street.hass, on("balance_below", balance=-1))
     for amount, expected in ((600_000, 0), (600_000, 1), (600_000, 1)):
         await street.home("anna").transfer(street.world["bert"].id, amount)
         before = street.view.account.balance
         await street.node.mine()
-        await street.until(
-            lambda before=before, amount=amount: street.view.account.balance == before - amount
-        )
+        await street.until(partial(has_balance, street, before - amount))
         assert len(street.calls) == expected
     (told,) = await street.told()
     assert told["data"] == {"balance": -1.2, "before": -0.6, "limit": -1.0}
@@ -194,7 +198,7 @@ async def test_balance_below(street: Street) -> None:
     await street.home("anna").transfer(street.world["bert"].id, 1_500_000)
     await street.node.mine()
     assert len(await street.told(2)) == 2
-    await street.hass.services.async_call(automation.DOMAIN, "turn_off", {"entity_id": "all"}, blocking=True)
+    await street.hass.services.async_call(AUTOMATION, "turn_off", {"entity_id": "all"}, blocking=True)
     await street.home("bert").transfer(street.world["anna"].id, 1_500_000)
     await street.home("anna").transfer(street.world["bert"].id, 1)
     await street.node.mine()
@@ -242,7 +246,7 @@ async def test_another_home_is_not_meant(street: Street, node: Any, make_entry: 
 async def test_a_trigger_with_wrong_options(street: Street, config: dict[str, Any]) -> None:
     import voluptuous as vol
 
-    assert await async_setup_component(street.hass, automation.DOMAIN, {})
+    assert await async_setup_component(street.hass, AUTOMATION, {})
     with pytest.raises(vol.Invalid):
         await trigger.async_validate_trigger_config(street.hass, cv.TRIGGER_SCHEMA([config]))
 
@@ -259,7 +263,7 @@ async def check(hass: HomeAssistant, name: str, variables: Any = None, **options
 
 
 async def test_offer_matches(street: Street) -> None:
-    assert await async_setup_component(street.hass, automation.DOMAIN, {})
+    assert await async_setup_component(street.hass, AUTOMATION, {})
     hass = street.hass
     assert not await check(hass, "offer_matches")
     await street.offer()
@@ -273,7 +277,7 @@ async def test_offer_matches(street: Street) -> None:
 
 
 async def test_trading_now(street: Street, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert await async_setup_component(street.hass, automation.DOMAIN, {})
+    assert await async_setup_component(street.hass, AUTOMATION, {})
     trade = await street.buy()
     assert not await check(street.hass, "trading_now")
     monkeypatch.setattr("custom_components.energy_ledger.condition.now_s", lambda: trade.start)
@@ -283,7 +287,7 @@ async def test_trading_now(street: Street, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 async def test_balance_above(street: Street) -> None:
-    assert await async_setup_component(street.hass, automation.DOMAIN, {})
+    assert await async_setup_component(street.hass, AUTOMATION, {})
     assert await check(street.hass, "balance_above", balance=-1)
     assert not await check(street.hass, "balance_above", balance=0)
     assert not await check(street.hass, "balance_above", balance=-1, config_entry_id=await unloaded(street))
@@ -292,7 +296,7 @@ async def test_balance_above(street: Street) -> None:
 async def unloaded(street: Street) -> str:
     """The entry, which is not loaded any more."""
     assert await street.hass.config_entries.async_unload(street.entry.entry_id)
-    return street.entry.entry_id
+    return str(street.entry.entry_id)
 
 
 async def test_an_automation_accepts_what_a_condition_lets_through(street: Street) -> None:
@@ -305,7 +309,7 @@ async def test_an_automation_accepts_what_a_condition_lets_through(street: Stree
     )
     await street.offer()
     cheap = await street.offer(price=100_000)
-    runs = street.hass.states.async_all(automation.DOMAIN)[0].entity_id
+    runs = street.hass.states.async_all(AUTOMATION)[0].entity_id
 
     def ran() -> bool:
         state = street.hass.states.get(runs)
@@ -330,7 +334,7 @@ async def test_a_bid_is_told_to_the_offerer(street: Street) -> None:
 
 
 async def test_all_are_registered(street: Street) -> None:
-    assert await async_setup_component(street.hass, automation.DOMAIN, {})
+    assert await async_setup_component(street.hass, AUTOMATION, {})
     triggers = await trigger.async_get_all_descriptions(street.hass)
     assert {f"energy_ledger.{name}" for name in TRIGGERS} <= set(triggers)
     assert all(triggers[f"energy_ledger.{name}"] for name in TRIGGERS)
