@@ -48,6 +48,7 @@ CONF_WINDOW: Final = "window_slots"
 CONF_HORIZON: Final = "horizon_slots"
 CONF_PARTS: Final = "parts"
 CONF_GRID: Final = "grid_energy"
+CONF_KEEP: Final = "keep_for_home"
 CONF_GAIN: Final = "min_gain"
 CONF_BUDGET: Final = "daily_budget"
 CONF_ONLY_NEED: Final = "only_need"
@@ -118,6 +119,8 @@ class SellRule:
     shortfall_price: int
     grid_energy: bool
     """Also sell what a store has drawn from the grid."""
+    keep_for_home: bool
+    """Keep in a store what the home needs until its own generation returns."""
     last_day: date | None
     rate: bool
 
@@ -177,6 +180,7 @@ def sell_rule(rule_id: str, name: str, data: Mapping[str, Any]) -> SellRule:
         auction=bool(partners.get(CONF_AUCTION, False)),
         shortfall_price=_money(price, CONF_SHORTFALL) or 0,
         grid_energy=bool(amount.get(CONF_GRID, False)),
+        keep_for_home=bool(amount.get(CONF_KEEP, True)),
         last_day=_last_day(hours),
         rate=bool(partners.get(CONF_RATE, False)),
     )

@@ -73,7 +73,7 @@ def supply_of(desk: Desk, rule: SellRule, forecast: Sequence[SlotForecast] | Non
         reserve_wh=asset.capacity_wh * reserve // 1000,
         max_w=asset.rating_w,
         own_permille=1000 if rule.grid_energy or not home_store else own.own_permille,
-        keeps_for_home=home_store,
+        keeps_for_home=home_store and rule.keep_for_home,
     )
     slots = [
         replace(
