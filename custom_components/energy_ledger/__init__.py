@@ -1,5 +1,7 @@
 """Energy Ledger for Home Assistant."""
 
+import shutil
+from functools import partial
 from typing import Any
 
 from homeassistant.config_entries import ConfigEntry
@@ -7,24 +9,38 @@ from homeassistant.core import HomeAssistant, callback
 from homeassistant.exceptions import ConfigEntryError
 from homeassistant.helpers import config_validation as cv
 from homeassistant.helpers import device_registry as dr
+from homeassistant.helpers import issue_registry as ir
 from homeassistant.helpers.start import async_at_started
 from homeassistant.helpers.typing import ConfigType
 
 from .vendor import LEDGER_FOLDER  # isort: skip  # before anything that imports ledger_core
 from ledger_core.client.home import Home
 
-from .const import CONF_CHAIN_ID, CONF_COMMUNITY, CONF_HOME, CONF_INVITATION, DOMAIN
+from .const import (
+    CONF_CHAIN_ID,
+    CONF_COMMUNITY,
+    CONF_DIRECTORY,
+    CONF_HOME,
+    CONF_INVITATION,
+    DOMAIN,
+    ISSUE_INVITATION_REFUSED,
+    ISSUE_NODE_CANNOT_START,
+    ISSUE_NODE_VERSION_MISMATCH,
+    issue_id,
+)
 from .data import EnergyLedgerData, EnergyLedgerEntry
+from .device_runtime.manager import async_remove_storage as remove_devices
 from .device_runtime.manager import async_start_devices
 from .entity import home_device_info
 from .key_store import HomeKey, async_key_store
-from .ledger import LedgerCoordinator
+from .ledger import LedgerCoordinator, async_remove_cursor
 from .membership import Joining
-from .node_setup import async_connect, require_version
-from .observers import async_start_observers
+from .node_setup import async_connect, data_directory, require_version
+from .observers import async_remove_observed, async_start_observers
 from .peer_view import PeerView
 from .platforms import PLATFORMS
 from .services import async_setup_services
+from .trading.engine import async_remove_storage as remove_trading
 from .trading.engine import async_start_trading
 
 _ = LEDGER_FOLDER
@@ -132,6 +148,19 @@ async def async_unload_entry(hass: HomeAssistant, entry: EnergyLedgerEntry) -> b
         return False
     if entry.runtime_data.trading is not None:
         await entry.runtime_data.trading.async_stop()
+    await entry.runtime_data.ledger.stop()
     if entry.runtime_data.node is not None:
         await entry.runtime_data.node.stop()
     return True
+
+
+async def async_remove_entry(hass: HomeAssistant, entry: EnergyLedgerEntry) -> None:
+    """Delete what was kept for an entry, and its node's data. The home's key stays in the key store."""
+    for remove in (async_remove_observed, remove_devices, remove_trading, async_remove_cursor):
+        await remove(hass, entry.entry_id)
+    if CONF_DIRECTORY in entry.data:
+        await hass.async_add_executor_job(
+            partial(shutil.rmtree, data_directory(hass, entry.data[CONF_DIRECTORY]), ignore_errors=True)
+        )
+    for issue in (ISSUE_NODE_CANNOT_START, ISSUE_NODE_VERSION_MISMATCH, ISSUE_INVITATION_REFUSED):
+        ir.async_delete_issue(hass, DOMAIN, issue_id(issue, entry.entry_id))

@@ -108,6 +108,15 @@ class LedgerView:
     peers: tuple[PeerView, ...]
 
 
+def _cursor_store(hass: HomeAssistant, entry_id: str) -> Store[dict[str, str]]:
+    return Store(hass, 1, f"{DOMAIN}.cursor.{entry_id}")
+
+
+async def async_remove_cursor(hass: HomeAssistant, entry_id: str) -> None:
+    """Forget where the events of a removed entry would go on."""
+    await _cursor_store(hass, entry_id).async_remove()
+
+
 class LedgerCoordinator(DataUpdateCoordinator[LedgerView]):
     """Keeps a LedgerView true, and delivers the node's events."""
 
@@ -123,7 +132,8 @@ class LedgerCoordinator(DataUpdateCoordinator[LedgerView]):
         self._changed: set[str] = set(ALL)
         self._listening: list[Callable[[EventView], None]] = []
         self._queue: asyncio.Queue[EventView] = asyncio.Queue(_MAX_QUEUED)
-        self._store: Store[dict[str, str]] = Store(hass, 1, f"{DOMAIN}.cursor.{entry.entry_id}")
+        self._store = _cursor_store(hass, entry.entry_id)
+        self._tasks: list[asyncio.Task[None]] = []
         self._cursor: str | None = None
 
     @property
@@ -158,14 +168,20 @@ class LedgerCoordinator(DataUpdateCoordinator[LedgerView]):
             self._save_cursor()
 
     def start(self) -> None:
-        """Follow the events until the entry is unloaded; call it once everybody listens."""
+        """Follow the events until `stop`; call it once everybody listens."""
         entry = self.config_entry
-        entry.async_create_background_task(self.hass, self._follow(), f"{self.name} events")
-        entry.async_create_background_task(self.hass, self._deliver(), f"{self.name} delivery")
+        self._tasks = [
+            entry.async_create_background_task(self.hass, self._follow(), f"{self.name} events"),
+            entry.async_create_background_task(self.hass, self._deliver(), f"{self.name} delivery"),
+        ]
 
-    async def async_remove(self) -> None:
-        """Forget where events go on: the entry is removed."""
-        await self._store.async_remove()
+    async def stop(self) -> None:
+        """Follow no longer; what was delivered is noted when this returns."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._store.async_save({"cursor": self._cursor or ""})
 
     async def _async_update_data(self) -> LedgerView:
         """Read what events say has changed; everything where none says so, or after a failure."""
@@ -225,8 +241,8 @@ class LedgerCoordinator(DataUpdateCoordinator[LedgerView]):
     async def _follow(self) -> None:
         """Queue the events as they come, through breaks of the connection."""
         while True:
-            stream = self.client.stream(self._cursor, backoff=BACKOFF, on_connection=self._on_connection)
             try:
+                stream = self.client.stream(self._cursor, backoff=BACKOFF, on_connection=self._on_connection)
                 async with contextlib.aclosing(aiter(stream)) as events:
                     async for event in events:
                         await self._queue.put(event)
@@ -300,6 +316,8 @@ class LedgerCoordinator(DataUpdateCoordinator[LedgerView]):
 
     @callback
     def _on_connection(self, connected: bool) -> None:
+        if not self._tasks or self.hass.is_stopping:
+            return  # nobody follows any more: that the connection ends is no news
         if not connected:
             self.async_set_update_error(
                 UpdateFailed(

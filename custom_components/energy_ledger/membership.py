@@ -15,7 +15,7 @@ from ledger_core.errors import LedgerError
 from ledger_core.records.invitations import InvitationLink, decode_link
 from ledger_core.records.types import Role
 
-from .const import CONF_HOME_NAME, CONF_INVITATION, DOMAIN, ISSUE_INVITATION_REFUSED, issue_id
+from .const import CONF_DIRECTORY, CONF_HOME_NAME, CONF_INVITATION, DOMAIN, ISSUE_INVITATION_REFUSED, issue_id
 from .ledger import LedgerCoordinator
 
 _LOGGER = logging.getLogger(__name__)
@@ -37,11 +37,27 @@ class Joining:
         self._submitted: str | None = None
         self._changed = asyncio.Event()
 
+    @property
+    def _is_done(self) -> bool:
+        """Whether the home is a member, and with the node that runs here."""
+        if self._ledger.data.account is None:
+            return False
+        return not self._has_other_node
+
+    @property
+    def _has_other_node(self) -> bool:
+        """Whether the member names another node than ours: it was a member before, with an older one."""
+        node = self._ledger.data.status.node
+        if CONF_DIRECTORY not in self._entry.data or node is None:
+            return False
+        mine = [each for each in self._ledger.data.members if each.member.address == self._home.address]
+        return any("node" in each.roles and each.node != node for each in mine)
+
     async def run(self) -> None:
         """Return when the home is a member; the invitation is forgotten then."""
         stop = self._ledger.async_add_listener(self._changed.set)
         try:
-            while self._ledger.data.account is None:
+            while not self._is_done:
                 self._changed.clear()
                 if self._ledger.last_update_success and self._ledger.data.status.synced:
                     await self._try()
@@ -65,10 +81,7 @@ class Joining:
         if self._submitted is not None:
             return
         try:
-            link = decode_link(self._entry.data[CONF_INVITATION])
-            self._submitted = await self._home.join(
-                link, self._entry.data[CONF_HOME_NAME], roles=self._roles(link)
-            )
+            self._submitted = await self._submit()
         except RefusedError as error:
             if not error.may_pass:
                 self._submitted = ""  # the same again would be refused again
@@ -78,6 +91,14 @@ class Joining:
         except (IntentError, LedgerError) as error:
             self._submitted = ""
             self._tell(error)
+
+    async def _submit(self) -> str:
+        node = self._ledger.data.status.node
+        if self._ledger.data.account is not None and node is not None:
+            return await self._home.change_node_key(node.key)
+        link = decode_link(self._entry.data[CONF_INVITATION])
+        name = self._entry.data[CONF_HOME_NAME]
+        return await self._home.join(link, name, roles=self._roles(link))
 
     def _roles(self, link: InvitationLink) -> int:
         """Return the invitation's roles, without `node` where the node is another member's already."""
