@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from ledger_core.errors import LedgerError
 from ledger_core.node.peers import BAN_SECONDS, Bearer, parse_location
 from ledger_core.node.peers.announcement import announce
-from ledger_core.node.peers.frames import MAX_MESSAGE_BYTES
+from ledger_core.node.peers.frames import MAX_MESSAGE_BYTES, Start
 from ledger_core.node.peers.handshake import RemoteNode
 from ledger_core.records.codec import invite
 from tests.node.peer_world import (
@@ -22,6 +23,7 @@ from tests.node.peer_world import (
     Everybody,
     Members,
     Owner,
+    RawPeer,
     eventually,
     free_ports,
     linked,
@@ -70,6 +72,14 @@ async def test_status_tells_what_there_is(tmp_path: Path) -> None:
         assert "unreachable" in dial.last_error
 
 
+async def _first_message(peer: RawPeer) -> AsyncIterator[Start]:
+    """Give the first message that a peer gets."""
+    async for frame in peer.frames():
+        if isinstance(frame, Start):
+            yield frame
+            return
+
+
 class TestOneLinkPerKey:
     """However many dials cross."""
 
@@ -105,6 +115,33 @@ class TestOneLinkPerKey:
                 await one.owner.until(lambda: one.owner.messages)
             codes = [frame async for frame in first.frames()][-1]
             assert codes.code == "replaced"  # type: ignore[union-attr]
+
+    async def test_nothing_meant_for_a_replaced_link_goes_out_on_the_next(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The owner still prepares its greeting for the first link when the second takes its place."""
+        async with running(tmp_path, 1) as one:
+            greeting, prepared = asyncio.Event(), asyncio.Event()
+            numbers = iter((b"first", b"second"))
+
+            async def joined(remote: RemoteNode, *, inbound: bool) -> None:
+                payload = next(numbers)
+                one.owner.remotes[remote.key] = remote
+                greeting.set()
+                await prepared.wait()
+                one.manager.send(remote.key, NOTE, payload)
+
+            monkeypatch.setattr(one.owner, "joined", joined)
+            async with raw_peer(one, 2) as first:
+                await greeting.wait()
+                before = one.manager._registry.find(first.key)
+                async with raw_peer(one, 2) as second:
+                    await eventually(lambda: one.manager._registry.find(second.key) is not before)
+                    prepared.set()
+                    parts = [frame.chunk async for frame in _first_message(second)]
+                    assert parts == [b"second"]
+                codes = [frame async for frame in first.frames()][-1]
+                assert codes.code == "replaced"  # type: ignore[union-attr]
 
     async def test_a_linked_node_is_not_dialled(self, tmp_path: Path) -> None:
         """Its address becomes known by gossip; the link that it dialled stays."""

@@ -111,6 +111,7 @@ class Carrier:
             "linked with %s %s %s (%s)", short_key(remote.key), direction, connection.address, remote.software
         )
         ending = Ending("shutdown", "this node stops")
+        connection.told = True
         try:
             await self._events.joined(remote, inbound=connection.inbound)
             if not connection.inbound:

@@ -120,6 +120,8 @@ class Connection:
         self.inbound = inbound
         self.since = self._loop.time()
         """When the handshake was done, on the event loop's clock."""
+        self.told = False
+        """Whether the owner was told of it; what is sent to the node before is meant for an earlier link."""
         self.traffic = Traffic()
         self._outbox = Outbox(
             bounds.limits, bounds.settings.outbox_bytes, bounds.budget, self.since, self._overflowed

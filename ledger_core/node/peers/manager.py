@@ -167,7 +167,7 @@ class PeerManager:
     def send(self, key: bytes, kind: int, payload: bytes) -> bool:
         """Queue a message for a peer; tell whether it was; raises ValueError for one beyond its limits."""
         connection = self._registry.find(key)
-        return connection is not None and connection.send(kind, payload)
+        return connection is not None and connection.told and connection.send(kind, payload)
 
     def drop(self, key: bytes, code: str, reason: str, ban_s: int = 0) -> None:
         """End a peer's link, and ban its key for some seconds; both sides' logs say why."""
