@@ -1,4 +1,4 @@
-"""Repair issues that follow from what the node and the devices tell; they go when their cause goes."""
+"""Repair issues that follow from what the node tells; they go when their cause goes."""
 
 import shutil
 from dataclasses import dataclass
@@ -18,9 +18,10 @@ VOTED_ELSEWHERE: Final = "voted_elsewhere"
 NOT_APPROVED: Final = "not_approved"
 DISK_FULL: Final = "disk_full"
 DEVICE_LOST: Final = "device_lost"
+"""Created by the device itself, under its subentry's id."""
 
 PATIENCE_S: Final = 15 * 60
-"""How long a node may sync, a device be away and a membership wait before it is an issue."""
+"""How long a node may sync and a membership wait before it is an issue."""
 DISK_NEEDED_BYTES: Final = 256 * 1024 * 1024
 """A year of a street is a few hundred megabytes; with less than this the node soon can't go on."""
 DISK_PERIOD_S: Final = 300.0
@@ -43,7 +44,6 @@ KINDS: Final = {
         Issue(VOTED_ELSEWHERE, ir.IssueSeverity.ERROR, fixable=False),
         Issue(NOT_APPROVED, ir.IssueSeverity.WARNING, fixable=True),
         Issue(DISK_FULL, ir.IssueSeverity.ERROR, fixable=True),
-        Issue(DEVICE_LOST, ir.IssueSeverity.WARNING, fixable=True),
     )
 }
 
@@ -85,8 +85,6 @@ class IssueWatch:
             stop()
             for key in KINDS:
                 self._set(key, False)
-            for subentry_id in self._entry.subentries:
-                self._set(DEVICE_LOST, False, subentry_id)
 
         return end
 
@@ -101,14 +99,7 @@ class IssueWatch:
             self._set(OUT_OF_SYNC, self._lasts(OUT_OF_SYNC, not view.status.synced))
             home = data.key.signer.public_key.hex()
             self._set(NOT_APPROVED, self._lasts(NOT_APPROVED, not_approved(view, home)))
-        self._look_at_devices()
         self._look_at_disk()
-
-    def _look_at_devices(self) -> None:
-        for subentry_id, device in self._entry.runtime_data.devices.items():
-            away = not device.coordinator.last_update_success
-            lost = self._lasts(f"{DEVICE_LOST} {subentry_id}", away)
-            self._set(DEVICE_LOST, lost, subentry_id, device.name)
 
     def _look_at_disk(self) -> None:
         now = self._hass.loop.time()
@@ -131,8 +122,8 @@ class IssueWatch:
         now = self._hass.loop.time()
         return now - self._since.setdefault(what, now) >= self._patience_s
 
-    def _set(self, key: str, present: bool, subentry_id: str | None = None, device: str = "") -> None:
-        identifier = issue_id(key, subentry_id or self._entry.entry_id)
+    def _set(self, key: str, present: bool) -> None:
+        identifier = issue_id(key, self._entry.entry_id)
         if not present:
             ir.async_delete_issue(self._hass, DOMAIN, identifier)
             return
@@ -144,6 +135,6 @@ class IssueWatch:
             is_fixable=kind.fixable,
             severity=kind.severity,
             translation_key=key,
-            translation_placeholders={"community": self._entry.title, "device": device},
-            data={"entry_id": self._entry.entry_id, "issue": key, "subentry_id": subentry_id},
+            translation_placeholders={"community": self._entry.title},
+            data={"entry_id": self._entry.entry_id, "issue": key},
         )

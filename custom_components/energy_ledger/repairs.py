@@ -6,6 +6,7 @@ from typing import Final
 from homeassistant.components.repairs import ConfirmRepairFlow, RepairsFlow, RepairsFlowResult
 from homeassistant.config_entries import ConfigEntryState
 from homeassistant.core import HomeAssistant
+from homeassistant.helpers import issue_registry as ir
 
 from .const import DOMAIN, ISSUE_NODE_CANNOT_START, ISSUE_NODE_VERSION_MISMATCH
 from .data import EnergyLedgerEntry
@@ -21,16 +22,16 @@ from .issues import (
     not_approved,
 )
 
-type Check = Callable[[HomeAssistant, EnergyLedgerEntry, str | None], Awaitable[bool]]
+type Check = Callable[[HomeAssistant, EnergyLedgerEntry, str], Awaitable[bool]]
 
 
-async def _clock_is_right(_hass: HomeAssistant, entry: EnergyLedgerEntry, _device: str | None) -> bool:
+async def _clock_is_right(_hass: HomeAssistant, entry: EnergyLedgerEntry, _device: str) -> bool:
     ledger = entry.runtime_data.ledger
     await ledger.async_refresh()
     return ledger.last_update_success and not clock_wrong(ledger.data)
 
 
-async def _is_approved(_hass: HomeAssistant, entry: EnergyLedgerEntry, _device: str | None) -> bool:
+async def _is_approved(_hass: HomeAssistant, entry: EnergyLedgerEntry, _device: str) -> bool:
     data = entry.runtime_data
     await data.ledger.async_refresh()
     return data.ledger.last_update_success and not not_approved(
@@ -38,12 +39,12 @@ async def _is_approved(_hass: HomeAssistant, entry: EnergyLedgerEntry, _device: 
     )
 
 
-async def _disk_has_room(hass: HomeAssistant, _entry: EnergyLedgerEntry, _device: str | None) -> bool:
+async def _disk_has_room(hass: HomeAssistant, _entry: EnergyLedgerEntry, _device: str) -> bool:
     return await hass.async_add_executor_job(free_bytes, hass) >= DISK_NEEDED_BYTES
 
 
-async def _device_is_back(_hass: HomeAssistant, entry: EnergyLedgerEntry, device: str | None) -> bool:
-    runtime = entry.runtime_data.devices.get(device or "")
+async def _device_is_back(_hass: HomeAssistant, entry: EnergyLedgerEntry, device: str) -> bool:
+    runtime = entry.runtime_data.devices.get(device)
     if runtime is None:
         return True
     await runtime.coordinator.async_refresh()
@@ -66,7 +67,7 @@ class CheckedFlow(RepairsFlow):
     """Looks whether the cause is gone when the user says that it is."""
 
     def __init__(
-        self, entry: EnergyLedgerEntry, check: Check, device: str | None, placeholders: dict[str, str]
+        self, entry: EnergyLedgerEntry, check: Check, device: str, placeholders: dict[str, str]
     ) -> None:
         """Prepare to fix an issue of an entry."""
         self._entry = entry
@@ -119,19 +120,27 @@ async def async_create_fix_flow(
 ) -> RepairsFlow:
     """Return the flow that fixes an issue."""
     given = data or {}
-    entry: EnergyLedgerEntry | None = hass.config_entries.async_get_entry(str(given.get("entry_id")))
-    if entry is None or entry.domain != DOMAIN:
+    subentry_id = str(given.get("subentry_id") or "")
+    entry = _entry_of(hass, issue_id, str(given.get("entry_id")), subentry_id)
+    if entry is None:
         return ConfirmRepairFlow()
     issue = str(given.get("issue") or issue_id.removesuffix(f"_{entry.entry_id}"))
-    subentry_id = given.get("subentry_id")
-    subentry = entry.subentries.get(str(subentry_id))
-    placeholders = {
-        "community": entry.title,
-        "device": "" if subentry is None else subentry.title,
-        "reason": str(given.get("reason") or ""),
-    }
+    known = ir.async_get(hass).async_get_issue(DOMAIN, issue_id)
+    shown = {"community": entry.title, **((known and known.translation_placeholders) or {})}
     if issue in CHECKS:
-        return CheckedFlow(entry, CHECKS[issue], None if subentry is None else str(subentry_id), placeholders)
+        return CheckedFlow(entry, CHECKS[issue], subentry_id, shown)
     if issue in RELOADS:
-        return ReloadFlow(entry, placeholders)
+        return ReloadFlow(entry, shown)
     return ConfirmRepairFlow()
+
+
+def _entry_of(
+    hass: HomeAssistant, issue_id: str, entry_id: str, subentry_id: str
+) -> EnergyLedgerEntry | None:
+    """Return the entry that an issue is about: named, or in the issue's id, or by its subentry."""
+    for entry in hass.config_entries.async_entries(DOMAIN):
+        if entry.entry_id == entry_id or issue_id.endswith(f"_{entry.entry_id}"):
+            return entry
+        if subentry_id in entry.subentries:
+            return entry
+    return None

@@ -1,7 +1,6 @@
 """One device of the home while it runs: one subentry, one asset on the ledger, one coordinator."""
 
 import logging
-import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -28,10 +27,7 @@ from .storage import DeviceStore, StoredNote
 
 _LOGGER = logging.getLogger(__name__)
 
-ISSUE_LOST: Final = "device_lost"
 ISSUE_EXCHANGED: Final = "device_exchanged"
-# A device that is away so long is worth a repair issue (seconds).
-_LOST_S: Final = 3600.0
 # So many readings in a row must tell another rating before it is believed.
 _CONFIRMATIONS: Final = 3
 _RATING: Final = "rating_w"
@@ -65,7 +61,6 @@ class DeviceRuntime:
         interval = settings.source.poll_s if isinstance(settings.source, ModbusSource) else None
         self.coordinator = DeviceCoordinator(hass, entry, settings, reading, interval)
         self._wire_commander()
-        self._away_since: float | None = None
         self._odd: dict[str, tuple[int, int]] = {}
         self._status_listeners: list[Callable[[], None]] = []
         entry.async_on_unload(self.coordinator.async_add_listener(self._on_update))
@@ -219,7 +214,7 @@ class DeviceRuntime:
     def _on_update(self) -> None:
         """After every poll, good or bad."""
         readings = self.coordinator.data
-        self._watch(time.monotonic())
+        self._watch()
         if self.availability not in (Availability.OFFLINE, Availability.WRONG_DEVICE):
             self._keep("fields", sorted(field.value for field in self.fields))
             self._follow(_RATING, self.settings.rating_follows, own_rating_w, readings, self.rating_w)
@@ -261,17 +256,10 @@ class DeviceRuntime:
             self._store.device(self.settings.uid).setdefault(what, {})[self.kind.value] = value
             self._store.save_later()
 
-    def _watch(self, now: float) -> None:
-        """Tell the user about a device that is away for long, or exchanged; take it back when it is not."""
-        away = self.availability is Availability.OFFLINE
-        self._away_since = (self._away_since if self._away_since is not None else now) if away else None
-        lost = self._away_since is not None and now - self._away_since >= _LOST_S
-        self._issue(ISSUE_LOST, lost)
-        self._issue(ISSUE_EXCHANGED, self.availability is Availability.WRONG_DEVICE)
-
-    def _issue(self, key: str, wanted: bool) -> None:
-        name = issue_id(key, self.settings.subentry_id)
-        if not wanted:
+    def _watch(self) -> None:
+        """Tell the user about a device that is another one now; take it back when it is not."""
+        name = issue_id(ISSUE_EXCHANGED, self.settings.subentry_id)
+        if self.availability is not Availability.WRONG_DEVICE:
             ir.async_delete_issue(self._hass, DOMAIN, name)
             return
         ir.async_create_issue(
@@ -280,7 +268,7 @@ class DeviceRuntime:
             name,
             is_fixable=False,
             severity=ir.IssueSeverity.WARNING,
-            translation_key=key,
+            translation_key=ISSUE_EXCHANGED,
             translation_placeholders={"device": self.name, "error": str(self.error or "")},
         )
 

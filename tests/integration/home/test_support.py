@@ -281,31 +281,31 @@ async def fix(street: Street, key: str, subentry: str | None = None) -> Any:
 
 
 async def test_a_device_that_is_lost(street: Street) -> None:
-    subentry = ConfigSubentry(
-        data=MappingProxyType({}),
-        subentry_type=SUBENTRY_DEVICE,
-        title="Battery",
-        unique_id=None,
-        subentry_id="b",
-    )
-    object.__setattr__(street.entry, "subentries", MappingProxyType({"b": subentry}))
+    have_battery(street, "b")
     device = Device()
     street.data.devices["b"] = device
-    watch = IssueWatch(street.hass, street.entry, patience_s=0)
-    stop = watch.start()
-    found = issue(street, DEVICE_LOST, "b")
-    assert found is not None
-    assert found.translation_placeholders == {"community": "Test street", "device": "Battery"}
+    ir.async_create_issue(
+        street.hass,
+        DOMAIN,
+        issue_id(DEVICE_LOST, "b"),
+        is_fixable=True,
+        severity=ir.IssueSeverity.WARNING,
+        translation_key=DEVICE_LOST,
+        translation_placeholders={"device": "Battery", "error": "no answer"},
+        data={"issue": DEVICE_LOST, "subentry_id": "b"},
+    )
     flow = await fix(street, DEVICE_LOST, "b")
-    assert (await flow.async_step_confirm({}))["errors"] == {"base": "not_resolved"}
+    result = await flow.async_step_confirm({})
+    assert result["errors"] == {"base": "not_resolved"}
+    assert result["description_placeholders"] == {
+        "community": "Test street",
+        "device": "Battery",
+        "error": "no answer",
+    }
     device.back = True
     assert (await flow.async_step_confirm({}))["type"] == "create_entry"
-    device.coordinator.last_update_success = False
-    watch.look()
     street.data.devices.clear()
     assert (await flow.async_step_confirm({}))["type"] == "create_entry"
-    stop()
-    assert issue(street, DEVICE_LOST, "b") is None
 
 
 async def test_the_clock_is_set_right(street: Street) -> None:
