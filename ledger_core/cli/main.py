@@ -17,6 +17,7 @@ from ledger_core.cli import (
     asset_commands,
     chain_commands,
     community_commands,
+    find_command,
     found_command,
     history_command,
     invite_command,
@@ -58,6 +59,7 @@ GROUPS: Final = (
     answer_commands.register,
     trade_commands.register,
     money_commands.register,
+    find_command.register,
     history_command.register,
     watch_command.register,
 )
