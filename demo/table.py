@@ -15,14 +15,13 @@ _HEAD = (
     "seller",
     "buyer",
     "window",
-    "agreed",
-    "sent",
-    "received",
-    "delivered",
-    "paid",
+    "agreed Wh at EUR/kWh",
+    "sent Wh",
+    "received Wh",
+    "delivered Wh",
+    "paid EUR",
     "stage",
 )
-_UNITS = ("", "", "", "", "Wh", "Wh", "Wh", "Wh", "EUR", "")
 
 
 def rows(deals: Sequence[Deal], names: dict[str, str]) -> list[tuple[str, ...]]:
@@ -57,13 +56,10 @@ def _clock(seconds: int) -> str:
 
 def text_of(rows_of_text: Sequence[tuple[str, ...]]) -> list[str]:
     """Return the table's lines, columns aligned."""
-    head = tuple(f"{name} {unit}".strip() for name, unit in zip(_HEAD, _UNITS, strict=True))
-    whole = [head, *rows_of_text]
-    widths = [max(len(row[place]) for row in whole) for place in range(len(head))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in whole
-    ]
+    whole = [_HEAD, *rows_of_text]
+    widths = [max(len(row[place]) for row in whole) for place in range(len(_HEAD))]
+    padded = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in whole]
+    return ["  ".join(row).rstrip() for row in padded]
 
 
 class LiveTable:

@@ -1,4 +1,4 @@
-"""The end of a run: are the trades settled everywhere alike, and do the meters' physics agree with the books?"""
+"""The end of a run: are the trades settled everywhere alike, and do physics and books agree?"""
 
 import asyncio
 from dataclasses import dataclass
@@ -62,7 +62,7 @@ def compare(street: Street, deals: Sequence[Deal]) -> list[Comparison]:
                             slot_end,
                             sum(value or 0 for value in booked),
                             sum(line.agreed_wh for line in lines),
-                            _flowed(resident, counter, slot_end, lines and deals[0].offer.slot_s),
+                            _flowed(resident, counter, slot_end, deals[0].offer.slot_s),
                         )
                     )
     return found
@@ -75,7 +75,7 @@ def _flowed(resident: Resident, counter: str, slot_end: int, slot_s: int) -> int
 
 
 async def equal_state_hashes(street: Street) -> tuple[int, str]:
-    """Return a height and the state hash that every node has after it; raises RestError if they never agree."""
+    """Return a height and the state hash that every node has after it; raises RestError if there is none."""
     agreed = (0, "")
 
     async def equal() -> bool:
