@@ -11,8 +11,6 @@ from random import SystemRandom
 from typing import Any, Final
 
 from msgspec import Struct
-from zeroconf import IPVersion
-from zeroconf.asyncio import AsyncZeroconf
 
 from ledger_core import __version__
 from ledger_core.errors import ChainError
@@ -31,10 +29,11 @@ from ledger_core.node.chain_thread import ChainThread
 from ledger_core.node.config import Settings
 from ledger_core.node.data_directory import DataDirectory
 from ledger_core.node.engine.outputs import Drop, NodeEvent, Send
+from ledger_core.node.lan_search import search_lan
 from ledger_core.node.member_watch import MemberWatch
 from ledger_core.node.mining.switch import MiningSwitch
 from ledger_core.node.own_addresses import lan_addresses, told_addresses
-from ledger_core.node.peers import Bearer, Discovery, LocalNode, PeerError, PeerManager, PeerSettings
+from ledger_core.node.peers import Bearer, LocalNode, PeerError, PeerManager, PeerSettings
 from ledger_core.node.trouble import DiskTrouble
 
 _LOGGER: Final = logging.getLogger(__name__)
@@ -120,6 +119,8 @@ class Node:
         self._run("members", self._watch.run())
         self._run("disk", self._disk.watch())
         self._run("progress", upkeep.tell_progress(self._thread))
+        if settings.discovery:
+            self._run("discovery", self._search_lan())
         if settings.prune_days:
             self._run(
                 "pruning", upkeep.prune(self._thread, self._works.store, settings.prune_days, self._clock)
@@ -127,7 +128,6 @@ class Node:
         self._endings.append(("tasks", self._end_tasks))
         self._endings.append(("mining", self._mining.stop))
         await self._mining.start()
-        await self._discover()
         self._directory.tell_api_address(self._api.url)
         return self._ready()
 
@@ -238,29 +238,14 @@ class Node:
             setting="peer_host",
         )
 
-    async def _discover(self) -> None:
-        """Look for others on the LAN; where that can't be, go on without."""
-        if not self._settings.discovery:
-            return
-        try:
-            zeroconf = AsyncZeroconf(ip_version=IPVersion.V4Only)
-        except OSError as error:
-            _LOGGER.warning("the local network can't be searched for other nodes: %s", error)
-            return
-        discovery = Discovery(
-            zeroconf,
-            chain_id=self._works.engine.chain.chain_id,
-            node_key=self._works.signer.public_key,
-            on_found=self._manager.book.hint,
+    async def _search_lan(self) -> None:
+        works = self._works
+        await search_lan(
+            self._manager,
+            chain_id=works.engine.chain.chain_id,
+            node_key=works.signer.public_key,
+            addresses=lan_addresses(self._settings),
         )
-
-        async def end() -> None:
-            with contextlib.suppress(OSError):
-                await discovery.close()
-            await zeroconf.async_close()
-
-        self._endings.append(("discovery", end))
-        await discovery.start(self._manager.port, lan_addresses(self._settings))
 
     def _ready(self) -> Ready:
         peer = f"{self._settings.peer_host}:{self._manager.port}" if self._manager.port else None

@@ -8,7 +8,8 @@ import ifaddr
 
 from ledger_core.node.config import Settings
 
-_EVERY: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, not bound to
+_EVERY_IPV4: Final = "0.0.0.0"  # noqa: S104 - compared with, not bound to
+_EVERY: Final = frozenset({_EVERY_IPV4, "::"})
 _MOST: Final = 4
 
 
@@ -18,7 +19,9 @@ def lan_addresses(settings: Settings) -> list[str]:
     if not host:
         return []
     found = _of_this_computer() if host in _EVERY else [host]
-    return [address for address in found if _may_be_reached(address)][:_MOST]
+    if host == _EVERY_IPV4:
+        found = [each for each in found if ":" not in each]
+    return [each for each in found if _may_be_reached(each)][:_MOST]
 
 
 def told_addresses(settings: Settings, port: int) -> list[str]:

@@ -15,9 +15,10 @@ from ledger_core.node.data_directory import STAGED
 from ledger_core.node.engine.staging import SEALED_BYTES
 from ledger_core.node.peers import LocalNode, RefusedByPeer
 from ledger_core.node.peers.handshake import Initiator
+from tests.node.gate import Gate
 from tests.node.grown import grow
 from tests.node.peer_world import free_ports
-from tests.node.processes import QUICK, Gate, Household, NodeProcess, Street, is_there, make_street, street
+from tests.node.processes import QUICK, Household, NodeProcess, Street, is_there, make_street, street
 
 
 def newcomer(homes: Street, directory: Path, text: str, **settings: object) -> Household:

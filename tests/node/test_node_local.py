@@ -171,7 +171,8 @@ def computer(monkeypatch: pytest.MonkeyPatch, *addresses: str | tuple[str, int, 
 
 def test_addresses_that_others_may_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     computer(monkeypatch, "127.0.0.1", "192.168.1.5", ("fe80::1", 0, 2), ("2001:db8::5", 0, 0))
-    every = Settings()
+    assert lan_addresses(Settings()) == ["192.168.1.5"]
+    every = Settings(peer_host="::")
     assert lan_addresses(every) == ["192.168.1.5", "2001:db8::5"]
     assert told_addresses(every, 7946) == ["192.168.1.5:7946", "[2001:db8::5]:7946"]
     assert told_addresses(Settings(advertise="home.example:1"), 7946) == ["home.example:1"]

@@ -1,16 +1,19 @@
 """Memories that forget their oldest entries."""
 
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 
 
 class RecentSet:
     """The last so many different values that were added."""
 
-    __slots__ = ("_capacity", "_values")
+    __slots__ = ("_capacity", "_order", "_values")
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._values: dict[bytes, None] = {}
+        self._values: set[bytes] = set()
+        self._order: deque[bytes] = deque()
+        """The values as they came. A dict alone would search its own gaps for the oldest."""
 
     def __contains__(self, value: bytes) -> bool:
         return value in self._values
@@ -20,10 +23,12 @@ class RecentSet:
 
     def add(self, value: bytes) -> None:
         """Remember a value; one that is known becomes no younger."""
-        values = self._values
-        values[value] = None
-        if len(values) > self._capacity:
-            del values[next(iter(values))]
+        if value in self._values:
+            return
+        self._values.add(value)
+        self._order.append(value)
+        if len(self._order) > self._capacity:
+            self._values.discard(self._order.popleft())
 
     def update(self, values: Iterable[bytes]) -> None:
         """Remember several values."""
@@ -33,6 +38,7 @@ class RecentSet:
     def clear(self) -> None:
         """Forget everything."""
         self._values.clear()
+        self._order.clear()
 
 
 class RecentMap[V]:
@@ -43,7 +49,7 @@ class RecentMap[V]:
     def __init__(self, capacity: int, max_size: int = 0) -> None:
         self._capacity = capacity
         self._max_size = max_size
-        self._values: dict[bytes, tuple[V, int]] = {}
+        self._values: OrderedDict[bytes, tuple[V, int]] = OrderedDict()
         self._size = 0
 
     def __len__(self) -> int:

@@ -1,5 +1,6 @@
 """Records between peers: ids are announced, what is new is fetched, what the rules take is passed on."""
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 
 from msgspec import Struct
@@ -45,7 +46,8 @@ class RecordRelay:
         self._pool = pool
         self._synced = synced
         self._prefix = record_prefix(hub.chain.chain_id)
-        self._asked: dict[bytes, Asked] = {}
+        self._asked: OrderedDict[bytes, Asked] = OrderedDict()
+        """What is under way, the oldest first."""
         self._per_peer: dict[bytes, int] = {}
         self._fresh: dict[bytes, None] = {}
         """Ids to be told of."""
