@@ -5,13 +5,15 @@ from typing import Any
 from homeassistant.config_entries import ConfigEntry, ConfigFlowResult, ConfigSubentryFlow, OptionsFlow
 from homeassistant.core import callback
 
-from .const import DOMAIN, SUBENTRY_DEVICE
+from .const import DOMAIN, SUBENTRY_BUY, SUBENTRY_DEVICE, SUBENTRY_SELL
 from .flows.again import AgainSteps
+from .flows.buy import BuySubentryFlow
 from .flows.creating import CreateSteps
 from .flows.device import DeviceSubentryFlow
 from .flows.joining import JoinSteps
 from .flows.options import EnergyLedgerOptionsFlow
 from .flows.remote import RemoteSteps
+from .flows.sell import SellSubentryFlow
 
 
 class EnergyLedgerConfigFlow(CreateSteps, JoinSteps, RemoteSteps, AgainSteps, domain=DOMAIN):
@@ -25,7 +27,11 @@ class EnergyLedgerConfigFlow(CreateSteps, JoinSteps, RemoteSteps, AgainSteps, do
         cls, _config_entry: ConfigEntry[Any]
     ) -> dict[str, type[ConfigSubentryFlow]]:
         """Return the kinds of subentries, each with its flow."""
-        return {SUBENTRY_DEVICE: DeviceSubentryFlow}
+        return {
+            SUBENTRY_DEVICE: DeviceSubentryFlow,
+            SUBENTRY_SELL: SellSubentryFlow,
+            SUBENTRY_BUY: BuySubentryFlow,
+        }
 
     @staticmethod
     @callback
