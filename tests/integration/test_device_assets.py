@@ -1,5 +1,6 @@
 """Every device an asset on the ledger: against a real engine and its API."""
 
+import dataclasses
 import time
 from typing import Any
 
@@ -14,6 +15,7 @@ from custom_components.energy_ledger.device_runtime import registration
 from custom_components.energy_ledger.device_runtime.registration import AssetState
 from custom_components.energy_ledger.devices.readings import Field
 from ledger_core.client import RefusedError, UnreachableError
+from ledger_core.client.home import Home
 from ledger_core.client.views import AssetView
 from ledger_core.community import AssetApproval, Parameters
 from ledger_core.errors import LedgerError
@@ -30,7 +32,8 @@ def state_of(entry: MockConfigEntry, name: str) -> AssetState:
 
 def asset_of(entry: MockConfigEntry, name: str) -> AssetView:
     wanted = runtime_of(entry, name).settings.asset_id.hex()
-    return next(view for view in entry.runtime_data.ledger.data.assets if view.asset == wanted)
+    views: dict[str, AssetView] = {view.asset: view for view in entry.runtime_data.ledger.data.assets}
+    return views[wanted]
 
 
 async def refresh(entry: MockConfigEntry) -> None:
@@ -278,10 +281,10 @@ async def test_a_node_away_and_a_home_not_admitted(
         assert state_of(entry, "meter") is AssetState.NODE_AWAY
         ledger.last_update_success = True
         account = ledger.data.account
-        ledger.data = registration.dataclasses.replace(ledger.data, account=None)
+        ledger.data = dataclasses.replace(ledger.data, account=None)
         await registrar.async_reconcile()
         assert state_of(entry, "meter") is AssetState.NOT_MEMBER
-        ledger.data = registration.dataclasses.replace(ledger.data, account=account)
+        ledger.data = dataclasses.replace(ledger.data, account=account)
         assert registrar.asset_of("nothing") is None
         assert registrar.meter_of("nothing") is None
 
@@ -325,5 +328,36 @@ async def test_a_community_whose_authority_approves(
         entry = await make_entry(node, "bert", subentries=parts(home, "meter"))
         await wait_until(lambda: state_of(entry, "meter") is AssetState.NOT_APPROVED)
         name = issue_id(registration.ISSUE_NOT_APPROVED, runtime_of(entry, "meter").settings.subentry_id)
-        assert ir.async_get(hass).async_get_issue(DOMAIN, name) is not None
+        issue = ir.async_get(hass).async_get_issue(DOMAIN, name)
+        assert issue is not None
+        proposal = (issue.translation_placeholders or {})["proposal"]
+        # The text stays the same while it is good, and is made anew before it grows too old.
+        registrar = manager_of(entry).registrar
+        sent = registrar._sent[runtime_of(entry, "meter").settings.asset_id.hex()]
+        sent.at -= registration._REFUSED_AGAIN_S
+        await registrar.async_reconcile()
+        status = registrar.status(runtime_of(entry, "meter").settings.subentry_id)
+        assert status.proposal == proposal
+        for kept in registrar._sent.values():
+            kept.at -= registration._REFUSED_AGAIN_S
+            kept.proposed_at -= registration._PROPOSAL_S
+        await registrar.async_reconcile()
+        status = registrar.status(runtime_of(entry, "meter").settings.subentry_id)
+        assert status.proposal not in (None, proposal)
+        # Anna, an authority, approves it; a change of it needs her again.
+        authority = Home(entry.runtime_data.client, world["anna"].key, chain_id=world.chain_id)
+        await authority.agree(proposal)
+        await node.mine()
+        await refresh(entry)
+        assert state_of(entry, "meter") is AssetState.REGISTERED
+        assert ir.async_get(hass).async_get_issue(DOMAIN, name) is None
+        subentry = next(iter(entry.subentries.values()))
+        hass.config_entries.async_update_subentry(entry, subentry, data={**subentry.data, "rating_w": 1})
+        await hass.async_block_till_done()
+        await wait_until(lambda: state_of(entry, "meter") is AssetState.NOT_APPROVED)
+        changed = manager_of(entry).registrar.status(subentry.subentry_id).proposal
+        assert changed is not None
+        await authority.agree(changed)
+        await settle(node, entry)
+        assert asset_of(entry, "meter").rating_w == 1
         await hass.config_entries.async_unload(entry.entry_id)

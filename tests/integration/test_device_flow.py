@@ -1,6 +1,7 @@
 """The device flow: every way in, every error, and changes of what was set up."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from custom_components.energy_ledger.const import SUBENTRY_DEVICE
 from custom_components.energy_ledger.device_runtime import search
 from custom_components.energy_ledger.device_runtime.settings import DeviceSettings, ModbusSource
 from custom_components.energy_ledger.flows import device_asking
+from custom_components.energy_ledger.flows import device_forms as forms
 from simulator.home import SimulatedHome
 from simulator.modbus.faults import Fault, FaultKind
 from tests.devices.wire import Memory, no_answer, serving
@@ -91,7 +93,8 @@ class Flow:
 
 
 def subentry_of(entry: MockConfigEntry, name: str) -> ConfigSubentry:
-    return next(each for each in entry.subentries.values() if each.title == name)
+    found: ConfigSubentry = next(each for each in entry.subentries.values() if each.title == name)
+    return found
 
 
 def address(home: SimulatedHome, link: str) -> dict[str, Any]:
@@ -193,6 +196,12 @@ async def test_a_silent_a_strange_and_no_device(
         await flow.type(**address(home, "eastron_sdm630"), unit=1)
         await flow.asks("figures").type(name=" ", rating_w=20_000, poll_s=10)
         assert flow.creates()["title"] == "-"
+
+
+def test_an_address_of_version_6() -> None:
+    for typed in ("[::1]", "::1"):
+        settings, any_port = forms.network_link({"host": typed, "more": MORE}, 1.0)
+        assert (settings.host, any_port) == ("::1", True)
 
 
 async def test_the_kind_of_device_chosen_by_hand(hass: HomeAssistant, entry: MockConfigEntry) -> None:
@@ -370,7 +379,7 @@ async def test_an_address_that_another_device_has(
         hass.config_entries.async_add_subentry(
             entry,
             ConfigSubentry(
-                data={**first.data, "serial": None, "asset_id": "ab" * 16},
+                data=MappingProxyType({**first.data, "serial": None, "asset_id": "ab" * 16}),
                 subentry_type=SUBENTRY_DEVICE,
                 title="second",
                 unique_id="second",

@@ -187,24 +187,6 @@ async def test_another_device_is_told_from_the_one_set_up(
         assert pv.nameplate[Field.SERIAL]
 
 
-async def test_a_device_away_for_long_is_an_issue(
-    hass: HomeAssistant, node: ApiWorld, make_entry: EntryMaker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with simulated("byd_battery_box") as home:
-        entry = await make_entry(node, subentries=[device(home, "byd_battery_box", "battery")])
-        battery = runtime_of(entry, "battery")
-        name = issue_id(runtime_module.ISSUE_LOST, battery.settings.subentry_id)
-        home.links["byd_battery_box"].inject(Fault(FaultKind.OFFLINE))
-        await battery.coordinator.async_refresh()
-        assert ir.async_get(hass).async_get_issue(DOMAIN, name) is None
-        monkeypatch.setattr(runtime_module, "_LOST_S", 0.0)
-        battery._watch(time.monotonic())
-        assert ir.async_get(hass).async_get_issue(DOMAIN, name) is not None
-        home.links["byd_battery_box"].clear()
-        await wait_for_answer(battery)
-        assert ir.async_get(hass).async_get_issue(DOMAIN, name) is None
-
-
 async def test_devices_that_cannot_be_used_say_why(
     hass: HomeAssistant, node: ApiWorld, make_entry: EntryMaker
 ) -> None:

@@ -1,5 +1,6 @@
 """What the entities of a device have in common, and how they come into being."""
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import override
 
@@ -58,9 +59,9 @@ class DeviceEntity(CoordinatorEntity[DeviceCoordinator]):
         self._attr_device_info = device_info(entry, runtime)
         self._shown: object = None
 
+    @abstractmethod
     def what_shows(self) -> object:
         """Everything that a state is made of; the state is written when this changes."""
-        raise NotImplementedError
 
     @callback
     @override

@@ -54,11 +54,13 @@ class DeviceManager:
         for subentry_id, runtime in self.runtimes.items():
             runtime.find_asset = partial(self.registrar.asset_of, subentry_id)
             runtime.find_meter = partial(self.registrar.meter_of, subentry_id)
+        # Parts of one device hear what the first of them reads.
+        first = {id(runtime.coordinator.source): runtime for runtime in reversed(self.runtimes.values())}
         begun = [
             self._entry.async_create_background_task(
                 self._hass, runtime.async_begin(), f"{DOMAIN} {runtime.name} first reading"
             )
-            for runtime in self.runtimes.values()
+            for runtime in first.values()
         ]
         if begun:
             await asyncio.wait(begun, timeout=_FIRST_ANSWER_S)

@@ -17,6 +17,7 @@ from homeassistant.helpers import issue_registry as ir
 
 from ledger_core.client import ClientError, RefusedError
 from ledger_core.client.bodies import AssetTerms
+from ledger_core.client.bodies import asset as asset_body
 from ledger_core.client.home import Home
 from ledger_core.client.views import AssetView
 from ledger_core.errors import LedgerError
@@ -39,6 +40,8 @@ ISSUE_NOT_APPROVED: Final = "asset_not_approved"
 _LOOK_AFTER_S: Final = 60.0
 # What was refused is tried again so seldom while nothing about it changes (seconds).
 _REFUSED_AGAIN_S: Final = 300.0
+# A record is good for a day; a text that waits for an approval is made anew before that (seconds).
+_PROPOSAL_S: Final = 43_200.0
 _NOT_APPROVED: Final = frozenset({"authority_missing"})
 
 
@@ -62,16 +65,19 @@ class AssetStatus:
     state: AssetState
     reason: str | None = None
     code: str | None = None
+    proposal: str | None = None
+    """The record as a text, for an authority to approve."""
 
 
 @dataclasses.dataclass(slots=True)
 class _Sent:
-    """What was sent last for an asset. `error`: it was refused."""
+    """What was sent last for an asset. `error`: it was refused. `proposed_at`: when it was put into words."""
 
     terms: AssetTerms
     at: float
     record: str | None = None
     error: AssetStatus | None = None
+    proposed_at: float = 0.0
 
 
 class AssetRegistrar:
@@ -257,8 +263,10 @@ class AssetRegistrar:
         except RefusedError as error:
             if error.may_pass:
                 return AssetStatus(AssetState.NODE_AWAY, error.message, error.code)
-            state = AssetState.NOT_APPROVED if error.code in _NOT_APPROVED else AssetState.REFUSED
-            sent.error = AssetStatus(state, error.message, error.code)
+            if error.code in _NOT_APPROVED:
+                sent.error = await self._proposed(asset, sent, error, changes=changes)
+            else:
+                sent.error = AssetStatus(AssetState.REFUSED, error.message, error.code)
             _LOGGER.warning("%s: the ledger refuses the asset: %s", asset, error)
         except ClientError as error:
             return AssetStatus(AssetState.NODE_AWAY, error.message, error.code)
@@ -266,6 +274,22 @@ class AssetRegistrar:
             sent.error = AssetStatus(AssetState.REFUSED, error.message, error.code)
         self._sent[asset] = sent
         return sent.error or AssetStatus(AssetState.WAITING)
+
+    async def _proposed(
+        self, asset: str, sent: _Sent, refusal: RefusedError, *, changes: bool
+    ) -> AssetStatus:
+        """Put the record into a text that an authority can approve; the same text for half a day."""
+        before = self._sent.get(asset)
+        if before is not None and before.error is not None and before.error.proposal is not None:
+            fresh = self._clock() - before.proposed_at < _PROPOSAL_S
+            if fresh and _same_terms(before.terms, sent.terms):
+                sent.proposed_at = before.proposed_at
+                return before.error
+        home = self._entry.runtime_data.home
+        latest = bytes.fromhex(self._in_chain()[asset].record) if changes else None
+        proposal = await home.propose(asset_body(home.stamp(), sent.terms, latest))
+        sent.proposed_at = self._clock()
+        return AssetStatus(AssetState.NOT_APPROVED, refusal.message, refusal.code, proposal)
 
     async def _submit(self, home: Home, terms: AssetTerms, *, changes: bool) -> str:
         if not changes:
@@ -334,7 +358,11 @@ class AssetRegistrar:
                 is_fixable=False,
                 severity=ir.IssueSeverity.WARNING,
                 translation_key=key,
-                translation_placeholders={"device": runtime.name, "reason": status.reason or ""},
+                translation_placeholders={
+                    "device": runtime.name,
+                    "reason": status.reason or "",
+                    "proposal": status.proposal or "",
+                },
             )
 
 

@@ -1,6 +1,7 @@
 """The steps of the device flow that ask the network or a device, each with a progress page."""
 
 import asyncio
+from abc import abstractmethod
 from collections.abc import Coroutine, Mapping
 from typing import Any, Final, override
 
@@ -36,9 +37,9 @@ class AskingFlow(ConfigSubentryFlow):
         self._task: asyncio.Task[tuple[Probed, ...]] | None = None
         self._profiles: Mapping[str, Profile] = {}
 
+    @abstractmethod
     async def async_step_found(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
         """Go on with what was found."""
-        raise NotImplementedError
 
     @override
     def async_remove(self) -> None:

@@ -64,9 +64,5 @@ def readings_now(hass: HomeAssistant, kind: AssetKind, data: Mapping[str, Any]) 
 
 def name_of(hass: HomeAssistant, data: Mapping[str, Any]) -> str:
     """A name to suggest: that of the first entity."""
-    for slot in Slot:
-        entity = data[CONF_ENTITIES].get(slot.value)
-        state = None if entity is None else hass.states.get(entity)
-        if state is not None:
-            return state.name
-    return ""
+    chosen = (hass.states.get(data[CONF_ENTITIES].get(slot.value, "")) for slot in Slot)
+    return next((state.name for state in chosen if state is not None), "")
