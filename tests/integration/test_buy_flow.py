@@ -22,11 +22,10 @@ CONDITIONS = [
 ]
 
 
-async def begin(hass: HomeAssistant, entry: MockConfigEntry) -> dict[str, Any]:
-    result: dict[str, Any] = await hass.config_entries.subentries.async_init(
+async def begin(hass: HomeAssistant, entry: MockConfigEntry) -> Any:
+    return await hass.config_entries.subentries.async_init(
         (entry.entry_id, "buy"), context={"source": "user"}
     )
-    return result
 
 
 async def test_conditions_are_kept_as_the_editor_gives_them(

@@ -23,7 +23,8 @@ async def home(node: ApiWorld, make_entry: EntryMaker) -> MockConfigEntry:
 
 
 def battery(entry: MockConfigEntry) -> str:
-    return next(name for name, each in entry.subentries.items() if each.title == "anna battery")
+    found = (name for name, each in entry.subentries.items() if each.title == "anna battery")
+    return str(next(found))
 
 
 def typed(entry: MockConfigEntry, **price: Any) -> dict[str, Any]:
@@ -37,11 +38,10 @@ def typed(entry: MockConfigEntry, **price: Any) -> dict[str, Any]:
     }
 
 
-async def begin(hass: HomeAssistant, entry: MockConfigEntry) -> dict[str, Any]:
-    result: dict[str, Any] = await hass.config_entries.subentries.async_init(
+async def begin(hass: HomeAssistant, entry: MockConfigEntry) -> Any:
+    return await hass.config_entries.subentries.async_init(
         (entry.entry_id, "sell"), context={"source": "user"}
     )
-    return result
 
 
 async def test_a_rule_is_made_and_changed(hass: HomeAssistant, home: MockConfigEntry, node: ApiWorld) -> None:
@@ -97,7 +97,7 @@ async def test_what_can_not_be_is_said_and_what_was_typed_is_kept(
     hass.states.async_set("sensor.text", "cheap")
     step = await begin(hass, home)
     wrong = typed(home) | changes
-    again = await hass.config_entries.subentries.async_configure(step["flow_id"], wrong)
+    again: Any = await hass.config_entries.subentries.async_configure(step["flow_id"], wrong)
     assert again["type"] is FlowResultType.FORM
     assert again["errors"] == {"base": error}
     suggested = {str(key): key.description for key in again["data_schema"].schema}

@@ -1,9 +1,9 @@
 """Two homes trade by their rules: offered, accepted, delivered, metered, settled, and said why."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
-from homeassistant.config_entries import ConfigSubentry
 from homeassistant.core import HomeAssistant
 
 from tests.node.api_world import ApiWorld
@@ -13,7 +13,6 @@ from .trading_world import (
     Street,
     battery_device,
     meter_device,
-    rule,
     set_battery,
     set_meter,
     street,
@@ -36,7 +35,9 @@ BUY = {
 }
 
 
-async def two_homes(homes: Street, sell: dict[str, object] | None = SELL, buy: object = BUY) -> None:
+async def two_homes(
+    homes: Street, sell: dict[str, Any] | None = SELL, buy: dict[str, Any] | None = BUY
+) -> None:
     """Anna with a battery and maybe a selling rule, Bert with a load and maybe a buying rule."""
     hass = homes.hass
     hass.states.async_set("input_number.anna_discharge", "0", {"unit_of_measurement": "W"})
@@ -46,14 +47,10 @@ async def two_homes(homes: Street, sell: dict[str, object] | None = SELL, buy: o
     await homes.add("anna", meter_device("anna"), battery_device("anna"))
     await homes.add("bert", meter_device("bert"))
     await homes.register()
-    anna, bert = homes.entries["anna"], homes.entries["bert"]
-    battery = next(name for name, each in anna.subentries.items() if each.title == "anna battery")
-    for entry, kind, data in ((anna, "sell", sell), (bert, "buy", buy)):
-        if data is not None:
-            given = rule(kind, f"{kind} rule", **{**data, **({"device": battery} if kind == "sell" else {})})  # type: ignore[dict-item]
-            hass.config_entries.async_add_subentry(entry, ConfigSubentry(**given))
-            await hass.async_block_till_done()
-            homes.follow_clock(entry)
+    if sell is not None:
+        await homes.add_rule("anna", "sell", sell | {"device": homes.subentry("anna", "anna battery")})
+    if buy is not None:
+        await homes.add_rule("bert", "buy", buy)
     await homes.seen()
 
 

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 from unittest.mock import patch
 
-from homeassistant.config_entries import ConfigSubentryData
+from homeassistant.config_entries import ConfigSubentry, ConfigSubentryData
 from homeassistant.core import HomeAssistant, ServiceCall
 from pytest_homeassistant_custom_component.common import (  # type: ignore[import-untyped]
     MockConfigEntry,
@@ -80,13 +80,6 @@ def battery_device(home: str, capacity_wh: int = 10_000) -> ConfigSubentryData:
     )
 
 
-def rule(kind: str, title: str, **data: Any) -> ConfigSubentryData:
-    """A selling or buying rule."""
-    return ConfigSubentryData(
-        data=MappingProxyType(data), subentry_type=kind, title=title, unique_id=f"{title}_{next(_NUMBERS)}"
-    )
-
-
 @dataclass
 class Street:
     """The homes, their entries, and what their number entities were told."""
@@ -111,6 +104,22 @@ class Street:
     def follow_clock(self, entry: EnergyLedgerEntry) -> None:
         """Have a home sign with the chain's time; once more after it was reloaded."""
         entry.runtime_data.home._clock = lambda: float(self.now)
+
+    def subentry(self, home: str, title: str) -> str:
+        """Return a subentry's id."""
+        entry = self.entries[home]
+        return next(name for name, each in entry.subentries.items() if each.title == title)
+
+    async def add_rule(self, home: str, kind: str, data: dict[str, Any], title: str = "") -> str:
+        """Add a rule; the home is loaded anew. Returns the rule's id."""
+        title = title or f"{home} {kind} rule"
+        subentry = ConfigSubentry(
+            data=MappingProxyType(data), subentry_type=kind, title=title, unique_id=str(next(_NUMBERS))
+        )
+        self.hass.config_entries.async_add_subentry(self.entries[home], subentry)
+        await self.hass.async_block_till_done()
+        self.follow_clock(self.entries[home])
+        return subentry.subentry_id
 
     def trading(self, home: str) -> TradingEngine:
         """A home's trading engine."""

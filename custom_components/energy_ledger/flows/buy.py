@@ -2,8 +2,6 @@
 
 from typing import Any, override
 
-import voluptuous as vol
-
 from ..data import EnergyLedgerEntry
 from ..trading.rule_config import BuyRule, buy_rule
 from .rule_flow import RuleFlow
@@ -14,7 +12,7 @@ class BuySubentryFlow(RuleFlow):
     """Adds a buying rule, or changes one."""
 
     @override
-    def form(self, entry: EnergyLedgerEntry) -> vol.Schema:
+    def form(self, entry: EnergyLedgerEntry) -> Any:
         return buy_form(entry)
 
     @override

@@ -1,5 +1,6 @@
 """What the flows of selling and buying rules share: one form, checked whole; what was typed is kept."""
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import voluptuous as vol
@@ -14,18 +15,18 @@ from ..trading.rule_config import CONF_CONDITIONS, BuyRule, RuleProblem, SellRul
 from .rule_forms import check_rule, trimmed
 
 
-class RuleFlow(ConfigSubentryFlow):
+class RuleFlow(ConfigSubentryFlow, ABC):
     """Adds a rule, or changes one."""
 
-    def form(self, entry: EnergyLedgerEntry) -> vol.Schema:
-        """Return the form."""
-        raise AssertionError("a rule's flow has a form")
+    @abstractmethod
+    def form(self, entry: EnergyLedgerEntry) -> Any:
+        """Return the form's schema."""
 
+    @abstractmethod
     def parse(self, data: dict[str, Any]) -> SellRule | BuyRule:
         """Return the rule that was typed; raises RuleProblem."""
-        raise AssertionError("a rule's flow has a rule")
 
-    def obstacle(self, _entry: EnergyLedgerEntry) -> str | None:
+    def obstacle(self, entry: EnergyLedgerEntry) -> str | None:  # noqa: ARG002 - for those that look
         """Return why no rule can be made; None: it can."""
         return None
 

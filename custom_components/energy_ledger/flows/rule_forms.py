@@ -1,4 +1,4 @@
-"""The forms of selling and buying rules, in people's units; a section each for price, amount, partners, hours."""
+"""The forms of selling and buying rules, in people's units, a section for each question."""
 
 from copy import deepcopy
 from typing import Any
@@ -35,6 +35,11 @@ class RawConditionSelector(selector.ConditionSelector):
         """Return the conditions unchanged; raises vol.Invalid for what is none."""
         super().__call__(deepcopy(data))
         return data
+
+
+def _section(fields: dict[Any, Any], *, collapsed: bool = False) -> section:
+    schema: Any = vol.Schema(fields)
+    return section(schema, {"collapsed": collapsed})
 
 
 def _number(least: float, most: float, step: float | str, unit: str | None = None) -> Any:
@@ -100,17 +105,13 @@ def has_supplier(entry: EnergyLedgerEntry) -> bool:
 
 
 def _hours() -> section:
-    return section(
-        vol.Schema(
-            {
-                vol.Optional(keys.CONF_WEEKDAYS): _choice(list(keys.WEEKDAYS), "weekday", multiple=True),
-                vol.Optional(keys.CONF_FROM): selector.TimeSelector(),
-                vol.Optional(keys.CONF_TO): selector.TimeSelector(),
-                vol.Optional(keys.CONF_LAST_DAY): selector.DateSelector(),
-            }
-        ),
-        {"collapsed": True},
-    )
+    fields = {
+        vol.Optional(keys.CONF_WEEKDAYS): _choice(list(keys.WEEKDAYS), "weekday", multiple=True),
+        vol.Optional(keys.CONF_FROM): selector.TimeSelector(),
+        vol.Optional(keys.CONF_TO): selector.TimeSelector(),
+        vol.Optional(keys.CONF_LAST_DAY): selector.DateSelector(),
+    }
+    return _section(fields, collapsed=True)
 
 
 def sell_form(entry: EnergyLedgerEntry) -> vol.Schema:
@@ -154,9 +155,9 @@ def sell_form(entry: EnergyLedgerEntry) -> vol.Schema:
         {
             vol.Required(CONF_NAME): selector.TextSelector(),
             vol.Required(keys.CONF_DEVICE): _devices(entry),
-            vol.Required(keys.SECTION_PRICE): section(vol.Schema(price)),
-            vol.Required(keys.SECTION_AMOUNT): section(vol.Schema(amount)),
-            vol.Required(keys.SECTION_PARTNERS): section(vol.Schema(partners), {"collapsed": True}),
+            vol.Required(keys.SECTION_PRICE): _section(price),
+            vol.Required(keys.SECTION_AMOUNT): _section(amount),
+            vol.Required(keys.SECTION_PARTNERS): _section(partners, collapsed=True),
             vol.Required(keys.SECTION_HOURS): _hours(),
         }
     )
@@ -200,9 +201,9 @@ def buy_form(entry: EnergyLedgerEntry) -> vol.Schema:
     return vol.Schema(
         {
             vol.Required(CONF_NAME): selector.TextSelector(),
-            vol.Required(keys.SECTION_PRICE): section(vol.Schema(price)),
-            vol.Required(keys.SECTION_AMOUNT): section(vol.Schema(amount)),
-            vol.Required(keys.SECTION_PARTNERS): section(vol.Schema(partners), {"collapsed": True}),
+            vol.Required(keys.SECTION_PRICE): _section(price),
+            vol.Required(keys.SECTION_AMOUNT): _section(amount),
+            vol.Required(keys.SECTION_PARTNERS): _section(partners, collapsed=True),
             vol.Required(keys.SECTION_HOURS): _hours(),
             vol.Optional(keys.CONF_CONDITIONS): RawConditionSelector(),
         }

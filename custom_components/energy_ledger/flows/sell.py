@@ -2,8 +2,6 @@
 
 from typing import Any, override
 
-import voluptuous as vol
-
 from ..data import EnergyLedgerEntry
 from ..trading.rule_config import SellRule, sell_rule
 from .rule_flow import RuleFlow
@@ -14,7 +12,7 @@ class SellSubentryFlow(RuleFlow):
     """Adds a selling rule, or changes one."""
 
     @override
-    def form(self, entry: EnergyLedgerEntry) -> vol.Schema:
+    def form(self, entry: EnergyLedgerEntry) -> Any:
         return sell_form(entry)
 
     @override
@@ -22,5 +20,5 @@ class SellSubentryFlow(RuleFlow):
         return sell_rule("", "", data)
 
     @override
-    def obstacle(self, _entry: EnergyLedgerEntry) -> str | None:
-        return None if has_supplier(_entry) else "no_supplier"
+    def obstacle(self, entry: EnergyLedgerEntry) -> str | None:
+        return None if has_supplier(entry) else "no_supplier"
