@@ -1,5 +1,6 @@
 """Signatures that were verified already: what came as a record is not verified again in its block."""
 
+from collections import deque
 from collections.abc import Callable
 from hashlib import blake2b
 
@@ -16,13 +17,15 @@ class SignatureCache:
     one. The salt comes from outside: nothing here draws random numbers.
     """
 
-    __slots__ = ("_entries", "_key_of", "capacity")
+    __slots__ = ("_entries", "_key_of", "_order", "capacity")
 
     def __init__(self, salt: bytes, capacity: int = DEFAULT_ENTRIES) -> None:
         if len(salt) < 16:
             raise ValueError("the salt needs at least 16 bytes")
         self.capacity = capacity
-        self._entries: dict[bytes, None] = {}
+        self._entries: set[bytes] = set()
+        self._order: deque[bytes] = deque()
+        """The entries as they came. A dict alone would search its own gaps for the oldest."""
         self._key_of: Callable[[SignatureCheck], bytes] = _keyed(salt)
 
     def __len__(self) -> int:
@@ -33,10 +36,13 @@ class SignatureCache:
 
     def add(self, check: SignatureCheck) -> None:
         """Remember a signature that is valid."""
-        entries = self._entries
-        entries[self._key_of(check)] = None
-        if len(entries) > self.capacity:
-            del entries[next(iter(entries))]
+        entry = self._key_of(check)
+        if entry in self._entries:
+            return
+        self._entries.add(entry)
+        self._order.append(entry)
+        if len(self._order) > self.capacity:
+            self._entries.discard(self._order.popleft())
 
 
 def _keyed(salt: bytes) -> Callable[[SignatureCheck], bytes]:

@@ -1,6 +1,7 @@
 """Tables of the state, and the journal that can undo every change."""
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
@@ -9,6 +10,18 @@ import msgspec
 from ledger_core.rules.buckets import Buckets
 
 _encoder = msgspec.msgpack.Encoder()
+
+
+@lru_cache(maxsize=128)
+def _decoders(
+    key_type: Any, row_type: Any
+) -> tuple[msgspec.msgpack.Decoder[Any], msgspec.msgpack.Decoder[Any], msgspec.msgpack.Decoder[Any]]:
+    """Return the decoders of a table's rows, keys, and rows or None: made once for all states."""
+    return (
+        msgspec.msgpack.Decoder(list[tuple[key_type, row_type]]),
+        msgspec.msgpack.Decoder(key_type),
+        msgspec.msgpack.Decoder(row_type | None),
+    )
 
 
 class Table[K, V](dict[K, V]):
@@ -36,9 +49,7 @@ class Table[K, V](dict[K, V]):
         self._digest: bytes | None = None
         self._buckets: Buckets[Any] | None = Buckets() if big else None
         """Of a table that holds much and changes little from one checkpoint to the next."""
-        self._decoder = msgspec.msgpack.Decoder(list[tuple[key_type, row_type]])
-        self._key_decoder = msgspec.msgpack.Decoder(key_type)
-        self._row_decoder = msgspec.msgpack.Decoder(row_type | None)
+        self._decoder, self._key_decoder, self._row_decoder = _decoders(key_type, row_type)
 
     def touch(self) -> None:
         """Forget all cached digests, after rows were changed without a journal."""

@@ -1,5 +1,7 @@
 """Messages as they travel: encoded and decoded as between real nodes, once for all receivers."""
 
+from collections import OrderedDict
+
 from ledger_core.node.messages import Message, decode_message, encode_message
 
 FRAME_BYTES = 16 + 4 + 8
@@ -25,7 +27,7 @@ class Wire:
     """Packs messages; those sent to many peers are packed once."""
 
     def __init__(self) -> None:
-        self._parcels: dict[int, Parcel] = {}
+        self._parcels: OrderedDict[int, Parcel] = OrderedDict()
 
     def pack(self, message: Message) -> Parcel:
         """Return the message as its receiver decodes it, and its size in bytes."""
@@ -34,5 +36,5 @@ class Wire:
         if parcel is None:
             parcel = self._parcels[key] = Parcel(message)
             if len(self._parcels) > KEPT:
-                del self._parcels[next(iter(self._parcels))]
+                self._parcels.popitem(last=False)
         return parcel
