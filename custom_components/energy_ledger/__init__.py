@@ -30,7 +30,7 @@ from .const import (
 )
 from .data import EnergyLedgerData, EnergyLedgerEntry
 from .device_runtime.manager import async_remove_storage as remove_devices
-from .device_runtime.manager import async_start_devices
+from .device_runtime.manager import async_start_devices, may_remove_device
 from .entity import home_device_info
 from .key_store import HomeKey, async_key_store
 from .ledger import LedgerCoordinator, async_remove_cursor
@@ -152,6 +152,13 @@ async def async_unload_entry(hass: HomeAssistant, entry: EnergyLedgerEntry) -> b
     if entry.runtime_data.node is not None:
         await entry.runtime_data.node.stop()
     return True
+
+
+async def async_remove_config_entry_device(
+    _hass: HomeAssistant, entry: EnergyLedgerEntry, device: dr.DeviceEntry
+) -> bool:
+    """Tell whether a device's page may be deleted by hand."""
+    return may_remove_device(entry, device)
 
 
 async def async_remove_entry(hass: HomeAssistant, entry: EnergyLedgerEntry) -> None:

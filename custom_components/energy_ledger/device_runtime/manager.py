@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from homeassistant.const import EVENT_HOMEASSISTANT_STOP
 from homeassistant.core import Event, HomeAssistant
+from homeassistant.helpers.device_registry import DeviceEntry
 
 from ..const import DOMAIN, SUBENTRY_DEVICE
 from ..devices.errors import DeviceError, SettingsError
@@ -115,6 +116,15 @@ async def async_start_devices(hass: HomeAssistant, entry: EnergyLedgerEntry) -> 
     entry.runtime_data.device_manager = manager
     entry.runtime_data.devices.update(manager.runtimes)
     return manager
+
+
+def may_remove_device(entry: EnergyLedgerEntry, page: DeviceEntry) -> bool:
+    """Whether a device's page may be deleted by hand: only one that no subentry stands for any more.
+
+    A device that is set up goes with its subentry; the home and its node go with the entry.
+    """
+    own = {name for domain, name in page.identifiers if domain == DOMAIN}
+    return not any(name in entry.subentries or name.startswith(str(entry.unique_id)) for name in own)
 
 
 async def async_remove_storage(hass: HomeAssistant, entry_id: str) -> None:
