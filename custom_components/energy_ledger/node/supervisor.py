@@ -77,6 +77,7 @@ class NodeSupervisor:
         self._lines: deque[str] = deque(maxlen=KEPT_LINES)
         self._process: NodeProcess | None = None
         self._watch: asyncio.Task[None] | None = None
+        self._kept: tuple[NodeClient, str] | None = None
         self._failures = 0
         self._pause_over = asyncio.Event()
         self.restarts = 0
@@ -104,13 +105,17 @@ class NodeSupervisor:
         told = await self._run()
         client = await self._client(told)
         self._on_trouble(None)
-        self._watch = self._hass.async_create_background_task(
-            self._keep(client, told.api), "energy ledger node", eager_start=True
-        )
+        self._kept = client, told.api
+        self._watch_over()
         return client
 
     async def stop(self) -> None:
         """End the node; returns when it is gone."""
+        self._kept = None
+        await self.pause()
+
+    async def pause(self) -> None:
+        """End the node until `resume`; returns when it is gone, and its files lie still."""
         watch, self._watch = self._watch, None
         if watch is not None:
             watch.cancel()
@@ -118,9 +123,20 @@ class NodeSupervisor:
                 await watch
         await self._end()
 
+    def resume(self) -> None:
+        """Start the node again after a pause; without one, or after `stop`, nothing happens."""
+        if self._watch is None and self._kept is not None:
+            self._watch_over()
+
     def try_now(self) -> None:
         """Start the node again without waiting for the end of the pause."""
         self._pause_over.set()
+
+    def _watch_over(self) -> None:
+        if self._kept is not None:
+            self._watch = self._hass.async_create_background_task(
+                self._keep(*self._kept), "energy ledger node", eager_start=True
+            )
 
     async def _run(self, **settings: str) -> Readiness:
         """Start one process; raises NodeUnavailable."""
@@ -155,9 +171,12 @@ class NodeSupervisor:
     async def _keep(self, client: NodeClient, url: str) -> None:
         """Watch the process, and start it again, until cancelled."""
         while True:
-            reason = await self._until_gone(client)
-            _LOGGER.warning("The node is started again: %s", reason)
-            await self._end()
+            if self._process is not None:
+                reason = await self._until_gone(client, self._process)
+                _LOGGER.warning("The node is started again: %s", reason)
+                await self._end()
+            else:
+                reason = "it was paused"
             if self._failures >= self._pace.failures:
                 self._on_trouble(NodeUnavailable(ISSUE_NODE_CANNOT_START, reason))
             told = await self._restart(url)
@@ -193,12 +212,10 @@ class NodeSupervisor:
             async with asyncio.timeout(self._backoff.pause(self._failures)):
                 await self._pause_over.wait()
 
-    async def _until_gone(self, client: NodeClient) -> str:
+    async def _until_gone(self, client: NodeClient, process: NodeProcess) -> str:
         """Return why the process must be started again, as soon as it must."""
-        if self._process is None:
-            return "it does not run"
         loop = asyncio.get_running_loop()
-        gone: asyncio.Task[Any] = loop.create_task(self._process.wait(), name="node end")
+        gone: asyncio.Task[Any] = loop.create_task(process.wait(), name="node end")
         deaf: asyncio.Task[Any] = loop.create_task(self._until_deaf(client), name="node health")
         tasks = (gone, deaf)
         try:
