@@ -184,6 +184,9 @@ class AssetRegistrar:
         energy = None
         if view is None and capacity is not None:
             energy = runtime.coordinator.data.number(Field.ENERGY_AVAILABLE_WH)
+            if energy is None and settings.kind is AssetKind.FUEL_CELL:
+                # Nothing tells how full its tank is: what its owner stated is taken to be there.
+                energy = capacity
             energy = None if energy is None else min(energy, capacity)
         return AssetTerms(
             asset=settings.asset_id,
