@@ -82,6 +82,8 @@ async def test_sell_surplus(street: Street, tmp_path: Path) -> None:
     street.hass.states.async_set("sensor.soc", "80")
     await street.hass.async_block_till_done()
     assert (await street.data.client.status()).waiting_records == 0
+    target = {"entity_id": "automation.test"}
+    await street.hass.services.async_call("automation", "turn_off", target, blocking=True)
 
 
 async def test_charge_the_car(street: Street, tmp_path: Path) -> None:
