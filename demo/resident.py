@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,9 @@ PASSWORD = "energy-ledger"  # noqa: S105  # a demo's, printed on the screen
 class Resident:
     """A home and what its user does. `start` and `stop`; everything else between them."""
 
-    def __init__(self, house: House, folder: Path, packages: Path | None) -> None:
+    def __init__(
+        self, house: House, folder: Path, packages: Path | None = None, *, python: str = sys.executable
+    ) -> None:
         """Prepare a home below a folder; `packages` holds what Home Assistant needs besides."""
         self.house = house
         self.peer_port = free_port()
@@ -36,9 +39,7 @@ class Resident:
         }
         paths = [os.environ.get("PYTHONPATH", ""), "" if packages is None else str(packages)]
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-        self.assistant = Assistant(
-            house.name, folder, free_port(), place=house.place, extra_environment=environment
-        )
+        self.assistant = Assistant(house.name, folder, free_port(), python, house.place, environment)
         self.simulated: SimulatedHome = house.simulated()
         self.user = house.owner.lower()
         self.entry_id = ""

@@ -1,0 +1,113 @@
+"""The release as HACS unpacks it, in real Home Assistants that know nothing of this repository."""
+
+import asyncio
+import subprocess
+import sys
+import time
+import venv
+import zipfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+import homeassistant
+import pytest
+
+from demo.assistant import ROOT
+from demo.houses import HOUSES
+from demo.resident import DOMAIN, Resident
+from demo.rest import wait_for
+
+VERSION = "9.8.7"
+TERMS = {
+    "slot_s": "60",
+    "block_spacing_s": 1,
+    "checkpoint_interval": 10,
+    "grace_s": 1,
+    "money_mode": "mutual_credit",
+    "credit_limit": 50,
+    "asset_approval": "owner",
+}
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return energy_ledger.zip, made of the working tree."""
+    made = tmp_path_factory.mktemp("release") / "energy_ledger.zip"
+    command = [sys.executable, str(ROOT / "script" / "release"), VERSION, "--output", str(made)]
+    subprocess.run(command, check=True, timeout=60, capture_output=True)
+    return made
+
+
+@pytest.fixture(scope="module")
+def foreign_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a Python that has what Home Assistant has, and nothing of this repository."""
+    folder = tmp_path_factory.mktemp("python")
+    venv.EnvBuilder(with_pip=False, symlinks=True).create(folder)
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    packages = Path(homeassistant.__file__).parent.parent
+    # A folder that a .pth file names is searched, but its own .pth files are not read: one names the repository.
+    (folder / "lib" / version / "site-packages" / "deps.pth").write_text(f"{packages}\n")
+    return folder / "bin" / "python"
+
+
+def test_the_python_knows_nothing_of_the_repository(foreign_python: Path, tmp_path: Path) -> None:
+    """Or the test below would show nothing."""
+    code = (
+        "import importlib.util as u, homeassistant, sys; "
+        "sys.exit(any(u.find_spec(name) for name in ('ledger_core', 'custom_components', 'simulator')))"
+    )
+    done = subprocess.run([foreign_python, "-c", code], cwd=tmp_path, timeout=60, check=False)
+    assert done.returncode == 0
+
+
+@pytest.mark.timeout(420)
+async def test_two_homes_set_up_the_release_and_trade(
+    archive: Path,
+    foreign_python: Path,
+    tmp_path: Path,
+    socket_enabled: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Found, join, add devices, sell, accept: by forms and actions, from the unpacked archive alone."""
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    seller, buyer = (
+        Resident(house, tmp_path / house.key, python=str(foreign_python)) for house in (HOUSES[0], HOUSES[2])
+    )
+    for home in (seller, buyer):
+        with zipfile.ZipFile(archive) as content:
+            content.extractall(home.assistant.config_dir / "custom_components" / DOMAIN)
+    try:
+        await asyncio.gather(seller.start(), buyer.start())
+        await seller.found("Release Street", TERMS)
+        await buyer.join(await seller.invite())
+        for home in (seller, buyer):
+            manifest = await home.api.command("manifest/get", integration=DOMAIN)
+            assert manifest["version"] == VERSION
+            assert (await (await home.node()).status()).version == VERSION
+        await asyncio.gather(seller.add_devices(), buyer.add_devices())
+        await asyncio.gather(seller.wait_assets(), buyer.wait_assets())
+        start = (int(time.time()) // 60 + 2) * 60
+        offer = await seller.act("sell", quantity=0.1, price=0.25, start=_text(start), end=_text(start + 120))
+
+        async def offered() -> bool:
+            listed = await buyer.act("list_offers", own=False)
+            return any(each["offer"] == offer["record"] for each in listed["offers"])
+
+        await wait_for(offered, "the offer to be at the buyer")
+        await buyer.act("accept", offer=offer["record"])
+
+        async def traded() -> bool:
+            trades = [(await home.act("list_trades"))["trades"] for home in (seller, buyer)]
+            return all([each["offer"] for each in found] == [offer["record"]] for found in trades)
+
+        await wait_for(traded, "the trade to be at both homes")
+    finally:
+        await asyncio.gather(seller.stop(), buyer.stop())
+    for home in (seller, buyer):
+        log = home.assistant.log_path.read_text()
+        assert str(ROOT / "ledger_core") not in log
+        assert "Detected blocking call" not in log
+
+
+def _text(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
