@@ -128,7 +128,11 @@ class Node:
         self._endings.append(("tasks", self._end_tasks))
         self._endings.append(("mining", self._mining.stop))
         await self._mining.start()
-        self._directory.tell_api_address(self._api.url)
+        try:
+            self._directory.tell_api_address(self._api.url)
+        except OSError as error:
+            # Whoever started the node is told by the readiness line.
+            self._disk.report(error)
         return self._ready()
 
     async def _open(self) -> None:
