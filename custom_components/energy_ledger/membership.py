@@ -1,16 +1,18 @@
 """Makes the home a member by the invitation that its entry was made with."""
 
 import asyncio
+import contextlib
 import logging
 from typing import Any, Final
 
 from homeassistant.config_entries import ConfigEntry
-from homeassistant.core import HomeAssistant
+from homeassistant.core import HomeAssistant, callback
 from homeassistant.helpers import issue_registry as ir
 
 from ledger_core.client import ClientError, RefusedError
 from ledger_core.client.bodies import IntentError
 from ledger_core.client.home import Home
+from ledger_core.client.views import EventView
 from ledger_core.errors import LedgerError
 from ledger_core.records.invitations import InvitationLink, decode_link
 from ledger_core.records.types import Role
@@ -35,6 +37,8 @@ class Joining:
         self._home = home
         self._ledger = ledger
         self._submitted: str | None = None
+        self._was_member = False
+        self._again_at = 0.0
         self._changed = asyncio.Event()
 
     @property
@@ -55,20 +59,22 @@ class Joining:
 
     async def run(self) -> None:
         """Return when the home is a member; the invitation is forgotten then."""
-        stop = self._ledger.async_add_listener(self._changed.set)
+        stops = (self._ledger.async_add_listener(self._changed.set), self._ledger.listen(self._heard))
         try:
             while not self._is_done:
                 self._changed.clear()
-                if self._ledger.last_update_success and self._ledger.data.status.synced:
+                if self._was_member != (self._ledger.data.account is not None):
+                    # The chain has told more than was known when a record was submitted, if one was.
+                    self._was_member = not self._was_member
+                    self._again_at = 0.0
+                if self._may_try:
                     await self._try()
-                try:
+                with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(RETRY_S):
                         await self._changed.wait()
-                except TimeoutError:
-                    # Whatever stood in the way may be gone.
-                    self._submitted = None
         finally:
-            stop()
+            for stop in stops:
+                stop()
         ir.async_delete_issue(self._hass, DOMAIN, self._issue)
         kept = {key: value for key, value in self._entry.data.items() if key != CONF_INVITATION}
         self._hass.config_entries.async_update_entry(self._entry, data=kept)
@@ -77,19 +83,31 @@ class Joining:
     def _issue(self) -> str:
         return issue_id(ISSUE_INVITATION_REFUSED, self._entry.entry_id)
 
+    @property
+    def _may_try(self) -> bool:
+        """Whether the node knows enough of the chain, and no record of ours is on its way."""
+        status = self._ledger.data.status
+        # A node that never met another believes that the chain ends with its beginning.
+        is_alone = CONF_DIRECTORY in self._entry.data and not status.peers and not status.tip.height
+        waits = self._hass.loop.time() < self._again_at
+        return self._ledger.last_update_success and status.synced and not is_alone and not waits
+
+    @callback
+    def _heard(self, event: EventView) -> None:
+        if event.event == "record_lost" and event.data.get("record") == self._submitted:
+            self._again_at = 0.0
+            self._changed.set()
+
     async def _try(self) -> None:
-        if self._submitted is not None:
-            return
+        self._again_at = self._hass.loop.time() + RETRY_S
         try:
             self._submitted = await self._submit()
         except RefusedError as error:
             if not error.may_pass:
-                self._submitted = ""  # the same again would be refused again
                 self._tell(error)
         except ClientError as error:
             _LOGGER.debug("Not joined yet: %s", error.message)
         except (IntentError, LedgerError) as error:
-            self._submitted = ""
             self._tell(error)
 
     async def _submit(self) -> str:

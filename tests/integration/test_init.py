@@ -1,9 +1,12 @@
 """An entry with a node of its own, a real process: set up, watched, reloaded, removed, joined."""
 
 import os
+import shutil
 import signal
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +18,7 @@ from pytest_homeassistant_custom_component.common import (  # type: ignore[impor
     MockConfigEntry,
 )
 
+from custom_components.energy_ledger.backup import async_post_backup, async_pre_backup
 from custom_components.energy_ledger.const import (
     CONF_CHAIN_ID,
     CONF_COMMUNITY,
@@ -28,6 +32,7 @@ from custom_components.energy_ledger.const import (
     DOMAIN,
 )
 from custom_components.energy_ledger.key_store import async_key_store
+from custom_components.energy_ledger.node.process import NodeLaunch, NodeProcess
 from custom_components.energy_ledger.node_setup import data_directory
 from ledger_core.client import local
 from ledger_core.client.views import EventView
@@ -38,7 +43,7 @@ QUICK = {
     "slot_s": 60,
     "block_spacing_s": 1,
     "checkpoint_interval": 4,
-    "min_difficulty_bits": 1,
+    "min_difficulty_bits": 14,
     "grace_s": 0,
 }
 type OwnEntry = Callable[..., Awaitable[MockConfigEntry]]
@@ -50,9 +55,13 @@ async def own_entry(hass: HomeAssistant) -> AsyncIterator[OwnEntry]:
     made: list[MockConfigEntry] = []
 
     async def make(
-        directory: str = "founder", *, invitation: str | None = None, **options: Any
+        directory: str = "founder",
+        *,
+        invitation: str | None = None,
+        key: SoftwareSigner | None = None,
+        **options: Any,
     ) -> MockConfigEntry:
-        signer = SoftwareSigner.generate()
+        signer = key or SoftwareSigner.generate()
         path = data_directory(hass, directory)
         if invitation is None:
             founding = local.Founding(name="Elm Street", currency="EUR", founder_name="1", parameters=QUICK)
@@ -182,19 +191,59 @@ async def test_damaged_data_is_an_issue_that_goes_with_its_cause(
     assert issue_registry.async_get_issue(DOMAIN, f"node_cannot_start_{entry.entry_id}") is None
 
 
-async def test_joins_by_invitation(hass: HomeAssistant, own_entry: OwnEntry) -> None:
+async def invite(founder: MockConfigEntry) -> str:
+    """An invitation by the founder of a community."""
+    data = founder.runtime_data
+    port = data.node.readiness.peer.rpartition(":")[2]
+    text: str = await data.home.make_invitation(int(time.time()) + 600, addresses=(f"127.0.0.1:{port}",))
+    return text
+
+
+async def test_joins_by_invitation_and_comes_back_with_another_node(
+    hass: HomeAssistant, own_entry: OwnEntry
+) -> None:
     founder = await own_entry()
-    told = founder.runtime_data.node.readiness
-    assert told is not None
-    port = told.peer.rpartition(":")[2]
-    text = await founder.runtime_data.home.make_invitation(
-        int(time.time()) + 600, addresses=(f"127.0.0.1:{port}",)
-    )
-    entry = await own_entry("newcomer", invitation=text)
+    entry = await own_entry("newcomer", invitation=await invite(founder))
     assert entry.state is ConfigEntryState.LOADED
     assert entry.runtime_data.ledger.data.account is None
-    await wait_until(lambda: entry.runtime_data.ledger.data.account is not None, 60)
-    await wait_until(lambda: CONF_INVITATION not in entry.data)
-    members = entry.runtime_data.ledger.data.members
-    assert entry.data[CONF_HOME] in [member.member.address for member in members]
-    await wait_until(lambda: len(founder.runtime_data.ledger.data.members) == 2)
+    await wait_until(lambda: CONF_INVITATION not in entry.data, 60)
+    first = entry.runtime_data.ledger.data
+    assert entry.data[CONF_HOME] in [member.member.address for member in first.members]
+
+    directory = data_directory(hass, entry.data[CONF_DIRECTORY])
+    assert directory.is_dir()
+    assert (await hass.config_entries.async_remove(entry.entry_id))["require_restart"] is False
+    assert not directory.exists()
+    key = (await async_key_store(hass)).get(entry.data[CONF_HOME]).signer
+
+    again = await own_entry("again", invitation=await invite(founder), key=key)
+    await wait_until(lambda: CONF_INVITATION not in again.data, 60)
+    second = again.runtime_data.ledger.data
+    assert second.status.node != first.status.node
+    mine = [member for member in second.members if member.member.address == again.data[CONF_HOME]]
+    assert [member.node for member in mine] == [second.status.node]
+
+
+async def test_backup_holds_the_node_whole(hass: HomeAssistant, own_entry: OwnEntry, tmp_path: Path) -> None:
+    entry = await own_entry()
+    data = entry.runtime_data
+    await wait_until(lambda: data.ledger.data.status.tip.height >= 4)
+    pid, url = data.node.pid, data.node.readiness.api
+    await async_pre_backup(hass)
+    assert gone(pid)
+    copy = tmp_path / "copy"
+    await hass.async_add_executor_job(shutil.copytree, data_directory(hass, entry.data[CONF_DIRECTORY]), copy)
+    await async_post_backup(hass)
+    await wait_until(lambda: data.node.pid is not None and data.ledger.last_update_success)
+    assert data.node.readiness.api == url
+    height = data.ledger.data.status.tip.height
+    await wait_until(lambda: data.ledger.data.status.tip.height > height)
+    # No pause, so nothing to resume.
+    await async_post_backup(hass)
+    assert await hass.config_entries.async_unload(entry.entry_id)
+
+    settings = {"peer_port": "0", "discovery": "no"}
+    restored = NodeProcess(NodeLaunch(directory=copy, settings=settings), deque())
+    told = await restored.start()
+    assert told.chain_id == entry.data[CONF_CHAIN_ID]
+    await restored.stop()
