@@ -1,5 +1,6 @@
 """Every example of docs/cli.md, run in order with real nodes."""
 
+import ast
 import asyncio
 import os
 import re
@@ -21,7 +22,8 @@ from ledger_core.client.local import local_api
 from tests.node.cli_world import run_command
 from tests.node.peer_world import free_ports
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "cli.md"
+ROOT = Path(__file__).parents[2]
+DOCUMENT = ROOT / "docs" / "cli.md"
 PATIENCE_S = 110
 # A community and nodes that are quick enough for a test.
 QUICK_COMMUNITY = ("block_spacing_s=1", "difficulty_half_life_s=10", "checkpoint_interval=4")
@@ -48,7 +50,7 @@ class Shell:
         self.names: list[str] = []
         self.ports = iter(free_ports(4))
         self.places: list[str] = []
-        self.environment = {**os.environ, "PYTHONPATH": str(DOCUMENT.parents[1])}
+        self.environment = {**os.environ, "PYTHONPATH": str(ROOT)}
 
     def run(self, line: str) -> None:
         line, _, target = line.partition(" > ")
@@ -182,3 +184,31 @@ def commands() -> Iterator[tuple[str, ...]]:
         for action in nested:
             for command in action.choices or ():
                 yield (name, str(command))
+
+
+def raised_codes() -> Iterator[str]:
+    """The codes of all errors that keys, client and command line make."""
+    for folder in ("keys", "client", "cli"):
+        for path in (ROOT / "ledger_core" / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                first = node.args[0] if isinstance(node, ast.Call) and node.args else None
+                name = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
+                if (
+                    re.fullmatch(r"\w+Error|_fail", name)
+                    and isinstance(first, ast.Constant)
+                    and re.fullmatch(r"[a-z]+(_[a-z]+)+", str(first.value))
+                ):
+                    yield str(first.value)
+
+
+def test_every_code_is_explained() -> None:
+    page = (ROOT / "docs" / "error-codes.md").read_text()
+    explained = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
+    codes = set(raised_codes())
+    assert len(codes) > 50
+    assert codes - explained == set()
+    part = page.split("\n# Keys, client and command line\n")[1].split("\n# The node\n")[0]
+    mine = re.findall(r"^\| `(\w+)` \| [^|]+ \|$", part, re.MULTILINE)
+    assert len(mine) == len(set(mine))
+    # Those that are given by name alone, not where an error is made.
+    assert set(mine) - codes <= {"usage", "interrupted", "unreachable", "timeout"}
