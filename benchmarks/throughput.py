@@ -33,7 +33,7 @@ MOST_WAITING = 6000
 """Records that may wait for a block: about the contents of the next one."""
 SIGNED_EACH = 22_000
 GOAL_PER_S = 1000.0
-PARAMETERS = replace(FAST, block_spacing_s=2, min_difficulty_bits=17)
+PARAMETERS = replace(FAST, min_difficulty_bits=16)
 PAUSE_S = 0.05
 BUSY = "outbox_full"
 """The node keeps as many records of its home as it may until some are final: they are handed in again."""

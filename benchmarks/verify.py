@@ -30,8 +30,9 @@ GOAL_SPEEDUP = 1.6
 class Sample:
     """A generated chain and its signatures."""
 
-    def __init__(self) -> None:
-        chain = street(HOMES, HOURS)
+    def __init__(self, hours: int = HOURS) -> None:
+        chain = street(HOMES, hours)
+        self.config = chain.config
         self.blocks: list[Block] = list(main_branch(chain))
         self.genesis: Genesis = chain.genesis
         self.chain_id = chain.genesis.chain_id

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from hashlib import sha256
+from itertools import batched
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from ledger_core.keys import SoftwareSigner
 from ledger_core.node.engine import body_sync, record_relay
 from ledger_core.node.engine.outputs import Equivocation
 from ledger_core.node.messages import (
+    MAX_BODIES,
     Addresses,
     BlockRef,
     Bodies,
@@ -359,8 +361,7 @@ def test_a_private_branch_does_not_undo_what_is_justified() -> None:
         net.heard[peer].clear()
         if not asked:
             break
-        for start in range(0, len(asked), 16):
-            part = asked[start : start + 16]
+        for part in batched(asked, MAX_BODIES, strict=False):
             net.say(peer, "anna", Bodies(tuple(Body(each.hash, by_hash[each.hash].body) for each in part)))
     assert net["anna"].engine.chain.index.get(private[-1].hash) is not None
     assert net["anna"].engine.chain.tip_hash == honest

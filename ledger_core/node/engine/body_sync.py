@@ -1,6 +1,7 @@
 """Bodies for the best headers: from several peers at once, in order into the chain."""
 
 from collections.abc import Sequence
+from itertools import islice
 
 from msgspec import Struct
 
@@ -64,7 +65,8 @@ class BodySync:
         self._pool = pool
         self._book = book
         self._path: list[HeaderNode] = []
-        self._place: dict[bytes, int] = {}
+        self._heights: dict[bytes, int] = {}
+        """Of the blocks in the path."""
         self._requests: dict[bytes, list[Request]] = {}
         self._in_flight: set[bytes] = set()
         self._bodies: dict[bytes, tuple[Block, bytes]] = {}
@@ -206,7 +208,7 @@ class BodySync:
         ):
             held += 1
         if held:
-            self._set_path(self._path[held:])
+            self._shorten_path(held)
         if not self._path or chain.index.get(self._path[0].previous) is None:
             # What the path stood on is gone: another branch became final meanwhile.
             self._tree.prune()
@@ -240,10 +242,23 @@ class BodySync:
 
     def _set_path(self, path: list[HeaderNode]) -> None:
         self._path = path
-        self._place = {node.hash: place for place, node in enumerate(path)}
+        self._heights = {node.hash: node.height for node in path}
         if not path or len(self._bodies) > 2 * len(path):
-            for block_hash in [key for key in self._bodies if key not in self._place]:
+            for block_hash in [key for key in self._bodies if key not in self._heights]:
                 self._drop_body(block_hash)
+
+    def _shorten_path(self, held: int) -> None:
+        """Leave out the first blocks of the path: the chain has them."""
+        for node in self._path[:held]:
+            del self._heights[node.hash]
+            if node.hash in self._bodies:
+                self._drop_body(node.hash)
+        del self._path[:held]
+
+    def _place(self, block_hash: bytes) -> int:
+        """Return a block's place in the path, which holds one block of each height; -1: it is not in it."""
+        height = self._heights.get(block_hash)
+        return -1 if height is None else height - self._path[0].height
 
     def check_claim(self, peer: Peer) -> None:
         """Ban a peer that claimed a justified checkpoint which its branch does not have."""
@@ -337,8 +352,7 @@ class BodySync:
 
     def _reach(self, peer: Peer) -> int:
         """Return how many blocks of the path a peer has."""
-        shown = self._place.get(self._headers.shown.get(peer.id, b""), -1)
-        highest = max(shown, self._place.get(peer.tip.hash, -1))
+        highest = max(self._place(self._headers.shown.get(peer.id, b"")), self._place(peer.tip.hash))
         for place in range(len(self._path[:APPLY_AT_ONCE]) - 1, highest, -1):
             if peer.id in self._path[place].sources:
                 return place + 1
@@ -351,7 +365,7 @@ class BodySync:
 
     def _batch(self, peer: Peer, reach: int, now: float) -> list[HeaderNode]:
         batch: list[HeaderNode] = []
-        for node in self._path[:reach]:
+        for node in islice(self._path, reach):
             free = node.hash not in self._in_flight and node.hash not in self._bodies
             if free and self._can_give(peer, node, now):
                 batch.append(node)
@@ -400,7 +414,7 @@ class BodySync:
             self._requests.pop(request.peer, None)
 
     def _keep(self, block: Block, block_hash: bytes, peer_id: bytes) -> None:
-        if block_hash in self._place and block_hash not in self._bodies:
+        if block_hash in self._heights and block_hash not in self._bodies:
             self._bodies[block_hash] = (block, peer_id)
             self._withheld.pop(peer_id, None)
             self._bytes += len(block.body)

@@ -123,8 +123,7 @@ class HeaderTree:
 
     def discard(self, block_hash: bytes) -> None:
         """Forget a candidate that the chain has now."""
-        if self._nodes.pop(block_hash, None) is not None:
-            self._best = None
+        self._drop(block_hash)
 
     def path(self, node: HeaderNode) -> list[HeaderNode]:
         """Return the candidates from the chain's blocks up to one, lowest first."""
@@ -141,17 +140,26 @@ class HeaderTree:
         for node in sorted(self._nodes.values(), key=_height):
             if node.previous in gone:
                 gone.add(node.hash)
-        self._best = None
-        return [self._nodes.pop(key) for key in gone if key in self._nodes]
+        return [found for key in gone if (found := self._drop(key)) is not None]
 
     def prune(self) -> None:
         """Forget what the chain has by now, and what does not lead to its blocks (any more)."""
         index = self._hub.chain.index
-        self._best = None
-        for node in sorted(self._nodes.values(), key=_height):
-            held = index.get(node.hash) is not None
-            if held or (node.previous not in self._nodes and index.get(node.previous) is None):
-                del self._nodes[node.hash]
+        changed = True
+        while changed:
+            changed = False
+            for node in [each for each in self._nodes.values() if each.previous not in self._nodes]:
+                if index.get(node.hash) is not None:
+                    self._drop(node.hash)
+                    changed = True
+                elif index.get(node.previous) is None:
+                    self.remove_with_descendants(node.hash)
+
+    def _drop(self, block_hash: bytes) -> HeaderNode | None:
+        node = self._nodes.pop(block_hash, None)
+        if node is not None and node is self._best:
+            self._best = None
+        return node
 
     def _parent(self, block_hash: bytes) -> tuple[Parent, int]:
         node = self._nodes.get(block_hash)
@@ -167,8 +175,7 @@ class HeaderTree:
     def _shrink(self, newest: HeaderNode) -> None:
         """Give up the leaf with the least work; the newest one if that is no better."""
         weakest = min(self.leaves(), key=lambda node: (node.work, node is not newest))
-        del self._nodes[weakest.hash]
-        self._best = None
+        self._drop(weakest.hash)
 
 
 def _work(node: HeaderNode) -> int:
