@@ -1,11 +1,13 @@
 """Two homes trade by their rules: offered, accepted, delivered, metered, settled, and said why."""
 
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from homeassistant.core import HomeAssistant
 
+from tests.core.world import World
 from tests.node.api_world import ApiWorld
 
 from .conftest import EntryMaker
@@ -17,6 +19,12 @@ from .trading_world import (
     set_meter,
     street,
 )
+
+
+@pytest.fixture
+def world() -> World:
+    """Founded at the next slot boundary, so that windows do not depend on the time of day."""
+    return World(created=-(-int(time.time()) // 900) * 900)
 
 
 @pytest.fixture
