@@ -89,6 +89,19 @@ async def test_devices_become_assets_meter_first(
         assert shown.state == AssetState.REGISTERED
 
 
+async def test_a_restart_while_a_registration_waits(
+    hass: HomeAssistant, node: ApiWorld, make_entry: EntryMaker
+) -> None:
+    async with simulated("goodwe_et") as home:
+        entry = await make_entry(node, subentries=parts(home, "meter"))
+        await wait_until(lambda: state_of(entry, "meter") is AssetState.WAITING)
+        assert await hass.config_entries.async_reload(entry.entry_id)
+        await manager_of(entry).registrar.async_reconcile()
+        assert state_of(entry, "meter") is AssetState.WAITING
+        await settle(node, entry)
+        assert state_of(entry, "meter") is AssetState.REGISTERED
+
+
 async def test_a_changed_rating_is_followed_by_a_record(
     hass: HomeAssistant, node: ApiWorld, make_entry: EntryMaker
 ) -> None:

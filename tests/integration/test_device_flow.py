@@ -1,7 +1,6 @@
 """The device flow: every way in, every error, and changes of what was set up."""
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -313,6 +312,11 @@ async def test_a_search(hass: HomeAssistant, entry: MockConfigEntry) -> None:
         await flow.type(name="Box", rating_w=20_000, capacity_wh=20_000, poll_s=10)
         flow.creates()
         assert subentry_of(entry, "Box").data["profile"] == "byd_battery_box"
+        # Its link is open now, and is used instead of a second connection.
+        home.links["byd_battery_box"].inject(Fault(FaultKind.SECOND_CLIENT, clients=1))
+        flow = await (await Flow.add(hass, entry)).go("search")
+        await flow.type(networks="127.0.0.1", ports=str(home.links["byd_battery_box"].port))
+        flow.aborts("already_configured")
 
 
 # --- changes --------------------------------------------------------------------------------------------
@@ -365,29 +369,43 @@ async def test_another_address(hass: HomeAssistant, node: ApiWorld, make_entry: 
         assert subentry_of(entry, "pv").data["asset_id"] == old["asset_id"]
 
 
-async def test_an_address_that_another_device_has(
+async def add_sma(
+    hass: HomeAssistant, entry: MockConfigEntry, home: SimulatedHome, kind: str, name: str
+) -> None:
+    """Add a part of a device that tells no serial number."""
+    flow = await (await Flow.add(hass, entry)).go("network")
+    await flow.type(**address(home, "sma_hybrid"), unit=3)
+    if flow.result["step_id"] == "kind":
+        await flow.type(kind=kind)
+    capacity = {"capacity_wh": 90_000} if kind == "battery" else {}
+    await flow.asks("figures").type(name=name, rating_w=50_000, poll_s=10, **capacity)
+    flow.creates()
+
+
+async def test_a_device_moves_with_all_of_its_parts(
     hass: HomeAssistant, node: ApiWorld, make_entry: EntryMaker
 ) -> None:
-    async with simulated("victron_gx", "eastron_sdm630") as home:
+    links = [{"name": "sma_hybrid", "transport": "tcp", "devices": [{"profile": "sma_hybrid"}]}]
+    async with simulated(links=links) as home, simulated(links=links) as elsewhere:
         entry = await make_entry(node)
-        flow = await (await Flow.add(hass, entry)).go("network")
-        await flow.type(**address(home, "victron_gx"), unit=100)
-        await flow.asks("kind").type(kind="meter")
-        await flow.asks("figures").type(name="first", rating_w=10_000, poll_s=10)
-        flow.creates()
-        first = subentry_of(entry, "first")
-        hass.config_entries.async_add_subentry(
-            entry,
-            ConfigSubentry(
-                data=MappingProxyType({**first.data, "serial": None, "asset_id": "ab" * 16}),
-                subentry_type=SUBENTRY_DEVICE,
-                title="second",
-                unique_id="second",
-            ),
+        await add_sma(hass, entry, home, "meter", "meter")
+        await add_sma(hass, entry, home, "battery", "battery")
+        flow = await (await Flow.change(hass, entry, "meter")).go("network")
+        await flow.type(**address(elsewhere, "sma_hybrid"), unit=3)
+        flow.aborts("reconfigure_successful")
+        moved = [subentry_of(entry, name) for name in ("meter", "battery")]
+        port = elsewhere.links["sma_hybrid"].port
+        assert [each.data["link"]["port"] for each in moved] == [port, port]
+        assert len({each.data["device_uid"] for each in moved}) == 1
+        # Another one at the old address is another device, though neither tells a serial number …
+        await add_sma(hass, entry, home, "meter", "new")
+        assert subentry_of(entry, "new").data["device_uid"] != moved[0].data["device_uid"]
+        assert (
+            runtime_of(entry, "new").coordinator.source is not runtime_of(entry, "meter").coordinator.source
         )
-        await hass.async_block_till_done()
-        flow = await (await Flow.change(hass, entry, "second")).go("network")
-        await flow.type(**address(home, "victron_gx"), unit=100)
+        # … and can't be moved to where the first one is.
+        flow = await (await Flow.change(hass, entry, "new")).go("network")
+        await flow.type(**address(elsewhere, "sma_hybrid"), unit=3)
         flow.aborts("already_configured")
 
 

@@ -42,6 +42,7 @@ _LOOK_AFTER_S: Final = 60.0
 _REFUSED_AGAIN_S: Final = 300.0
 # A record is good for a day; a text that waits for an approval is made anew before that (seconds).
 _PROPOSAL_S: Final = 43_200.0
+_OVERTAKEN: Final = frozenset({"asset_superseded"})
 _NOT_APPROVED: Final = frozenset({"authority_missing"})
 
 
@@ -266,6 +267,9 @@ class AssetRegistrar:
         except RefusedError as error:
             if error.may_pass:
                 return AssetStatus(AssetState.NODE_AWAY, error.message, error.code)
+            if error.code in _OVERTAKEN:
+                # A record from before a restart waits at the node, and comes first.
+                return AssetStatus(AssetState.WAITING)
             if error.code in _NOT_APPROVED:
                 sent.error = await self._proposed(asset, sent, error, changes=changes)
             else:

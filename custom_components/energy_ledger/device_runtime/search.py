@@ -12,6 +12,7 @@ from homeassistant.core import HomeAssistant
 from ..devices.errors import DeviceError, SettingsError
 from ..devices.profile.model import Profile, Transport
 from ..devices.transport.base import LinkKind, LinkSettings
+from .modbus_device import link_pool
 from .probing import Probed, Wish, async_probe
 
 MOST_HOSTS: Final = 1024
@@ -107,7 +108,9 @@ async def async_search(
     async def look(host: str, port: int) -> bool:
         nonlocal done
         async with gate:
-            there = await _is_open(host, port)
+            # A device that takes one client must not be knocked at while we are that client.
+            ours = link_pool(hass).open_link(LinkSettings(host=host, port=port).endpoint)
+            there = ours is not None or await _is_open(host, port)
         done += 1
         on_progress(0.8 * done / len(pairs))
         return there

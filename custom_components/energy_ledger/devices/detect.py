@@ -178,6 +178,10 @@ async def detect(
             detection = await _identify(asker, fitting, link, timeout_s)
         except _Absent:
             continue
+        except LinkClosed:
+            if not found:
+                raise
+            break  # some devices hang up on whoever asks for a unit that they do not have
         if detection is not None:
             found.append(detection)
         elif asker.answered:

@@ -153,8 +153,21 @@ class DeviceSubentryFlow(AskingFlow):
                 description_placeholders={"device": subentry.title, "found": there},
             )
         unique_id = _unique_id(match, subentry.data[CONF_KIND])
+        parts = [
+            other
+            for other in self._others()
+            if other.data[CONF_UID] == subentry.data[CONF_UID] and other.unique_id != unique_id
+        ]
         if self._taken(unique_id):
             return self.async_abort(reason="already_configured")
+        for part in parts:
+            # The whole device has moved, with every part of it that is set up.
+            self.hass.config_entries.async_update_subentry(
+                self._get_entry(),
+                part,
+                data={**part.data, **_link_data(match)},
+                unique_id=_unique_id(match, part.data[CONF_KIND]),
+            )
         return self.async_update_and_abort(
             self._get_entry(), subentry, data_updates=_link_data(match), unique_id=unique_id
         )
@@ -316,11 +329,22 @@ class DeviceSubentryFlow(AskingFlow):
             unique_id = _unique_id(self._probed, kind.value)
         return self.async_create_entry(title=typed["name"].strip() or "-", data=data, unique_id=unique_id)
 
+    def _uid(self, probed: Probed) -> str:
+        """The name of the physical device: that of its other parts, or one that no other device has."""
+        others = self._others()
+        for other in others:
+            if other.unique_id == _unique_id(probed, other.data[CONF_KIND]):
+                return str(other.data[CONF_UID])
+        if any(other.data[CONF_UID] == probed.uid for other in others):
+            # A device without a serial number has moved away from here.
+            return f"{probed.uid}_{secrets.token_hex(4)}"
+        return probed.uid
+
     def _modbus_data(self, probed: Probed) -> dict[str, Any]:
         plate = probed.detection.nameplate
         return {
             CONF_SOURCE: Source.MODBUS.value,
-            CONF_UID: probed.uid,
+            CONF_UID: self._uid(probed),
             CONF_PROFILE: probed.detection.profile.id,
             CONF_MANUFACTURER: plate.get(Field.MANUFACTURER),
             CONF_MODEL: plate.get(Field.MODEL),
