@@ -1,7 +1,7 @@
 """Two homes at one node, with devices made of entities, whose clock is the chain's."""
 
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -15,6 +15,7 @@ from pytest_homeassistant_custom_component.common import (  # type: ignore[impor
 )
 
 from custom_components.energy_ledger.data import EnergyLedgerEntry
+from custom_components.energy_ledger.events import HomeEvent, async_listen
 from custom_components.energy_ledger.trading.engine import TradingEngine
 from tests.node.api_world import ApiWorld
 
@@ -89,6 +90,9 @@ class Street:
     make_entry: EntryMaker
     entries: dict[str, EnergyLedgerEntry] = field(default_factory=dict)
     commands: list[tuple[str, float]] = field(default_factory=list)
+    heard: dict[str, list[HomeEvent]] = field(default_factory=dict)
+    """What each home was told."""
+    unlisten: list[Callable[[], None]] = field(default_factory=list)
 
     @property
     def now(self) -> int:
@@ -99,6 +103,8 @@ class Street:
         entry = await self.make_entry(self.node, home, subentries=list(subentries))
         self.follow_clock(entry)
         self.entries[home] = entry
+        heard = self.heard[home] = []
+        self.unlisten.append(async_listen(self.hass, entry.entry_id, heard.append))
         return entry
 
     def follow_clock(self, entry: EnergyLedgerEntry) -> None:
@@ -202,4 +208,6 @@ async def street(hass: HomeAssistant, node: ApiWorld, make_entry: EntryMaker) ->
         patch("custom_components.energy_ledger.trading.engine.LOOK_S", 3600.0),
     ):
         yield homes
+        for stop in homes.unlisten:
+            stop()
 
