@@ -31,6 +31,7 @@ from .errors import (
 )
 from .notes import CommandNote, NoteStore
 from .profile.model import DURATION_S, HOLD_S, POWER_W, Command, CommandName, Profile, Step
+from .profile.units import Unit, convert, convertible
 from .readings import Field, Quality, Readings
 from .writes import PlannedWrite, StepWriter
 
@@ -248,7 +249,9 @@ class Commander:
         value = await self._device.number(bound)
         if value is None:
             raise CommandRefused(f"{self._device.name} does not tell its {bound}, so no power can be checked")
-        return float(value)
+        profile = self._device.bound.profile if self._device.bound is not None else self._device.profile
+        unit = profile.point(bound).unit
+        return float(convert(value, unit, Unit.W) if convertible(unit, Unit.W) else value)
 
     def _check_reserve(self, order: Order, readings: Readings) -> None:
         """Raise ReserveReached when the order must not go on."""
