@@ -14,7 +14,7 @@ from msgspec import Meta, Struct, ValidationError
 from ledger_core.errors import RecordError
 from ledger_core.records.block import HEADER_BYTES, MAX_BLOCK_BYTES
 from ledger_core.records.codec import Envelope
-from ledger_core.records.types import Hash, Height, Key, Signature, Time
+from ledger_core.records.types import Hash, Height, Signature, Time
 from ledger_core.records.votes import VoteBundle
 
 PROTOCOL_VERSION = 1
@@ -29,7 +29,6 @@ MAX_LOCATOR = 64
 MAX_BODIES = 64
 MAX_IDS = 1000
 MAX_LINKS = 64
-MAX_ADDRESSES = 128
 MAX_SNAPSHOTS = 8
 SNAPSHOT_PART_BYTES = 512 * 1024
 MAX_SNAPSHOT_BYTES = 256 * 1024 * 1024
@@ -260,32 +259,6 @@ class SnapshotPart(Message, frozen=True, tag=22):
     data: Annotated[bytes, Meta(max_length=SNAPSHOT_PART_BYTES)] | None
 
 
-class GetAddresses(Message, frozen=True, tag=23):
-    """Asks where other nodes can be reached."""
-
-
-class NodeAddress(Item, frozen=True):
-    """Where a node was reached last."""
-
-    node: Key
-    host: Annotated[str, Meta(min_length=1, max_length=253)]
-    port: Annotated[int, Meta(ge=1, le=65_535)]
-    seen: Time
-
-
-class Addresses(Message, frozen=True, tag=24):
-    """Where other nodes can be reached."""
-
-    addresses: Annotated[tuple[NodeAddress, ...], Meta(max_length=MAX_ADDRESSES)]
-
-
-class Goodbye(Message, frozen=True, tag=25):
-    """The last message before the sender closes the connection: why, for the other side's log."""
-
-    code: Annotated[str, Meta(min_length=1, max_length=64)]
-    message: ShortText
-
-
 KINDS: tuple[type[Message], ...] = (
     Hello,
     Ping,
@@ -309,9 +282,6 @@ KINDS: tuple[type[Message], ...] = (
     Snapshots,
     GetSnapshotPart,
     SnapshotPart,
-    GetAddresses,
-    Addresses,
-    Goodbye,
 )
 
 _UNION: list[Any] = list(KINDS)

@@ -13,7 +13,6 @@ from ledger_core.node.engine import body_sync, record_relay
 from ledger_core.node.engine.outputs import Equivocation
 from ledger_core.node.messages import (
     MAX_BODIES,
-    Addresses,
     BlockRef,
     Bodies,
     Body,
@@ -34,6 +33,7 @@ from ledger_core.node.messages import (
     Pong,
     Records,
     SealedHeader,
+    SnapshotPart,
     Status,
     Votes,
     VoteSummary,
@@ -291,7 +291,7 @@ def test_unasked_answers_cost_patience(net: Net) -> None:
             Compact(bytes(32), b"", ()),
             Parts(bytes(32), (), ()),
             Pong(1, Status(int(net.now), BlockRef(0, bytes(32)), 0, BlockRef(0, bytes(32)))),
-            Addresses(()),
+            SnapshotPart(bytes(32), 0, b"part"),
             Records((net.pay("anna", "bert").envelope,)),
             GetParts(BlockRef(1, bytes(32)), (), ()),
             GetVotes((LinkVoters(BlockRef(0, bytes(32)), BlockRef(4, bytes(32)), b"\1"),)),
