@@ -84,7 +84,7 @@ HOUSES = (
             "inverter": {"rated_w": 10_000},
             "first_soc_permille": 800,
         },
-        pv_w=3_500,
+        pv_w=400,
         load_w=400,
     ),
     House(

@@ -62,6 +62,11 @@ def text_of(rows_of_text: Sequence[tuple[str, ...]]) -> list[str]:
     return ["  ".join(row).rstrip() for row in padded]
 
 
+def _told(line: str) -> str:
+    """Return a row as a line of its own, whatever the width of its columns."""
+    return ", ".join(cell.strip() for cell in line.split("  ") if cell.strip())
+
+
 class LiveTable:
     """Shows the table: in a terminal always in the same place, elsewhere each row anew when it changed."""
 
@@ -81,10 +86,12 @@ class LiveTable:
             self._out.write("\n".join(line[: width - 1] for line in lines) + "\n")
             self._drawn = len(lines)
         else:
-            known = set(self._last)
-            for line in lines:
-                if line not in known:
-                    self._out.write(f"{line}\n")
+            known = {_told(line) for line in self._last}
+            if not self._last:
+                self._out.write(f"  {_told(lines[0])}\n")
+            for line in lines[1:]:
+                if _told(line) not in known:
+                    self._out.write(f"  {_told(line)}\n")
         self._out.flush()
         self._last = lines
 

@@ -151,9 +151,8 @@ class Ui:
     async def press(self, label: str) -> None:
         """Press the button of a label, or choose it from a menu."""
         page = self.page
-        button = page.get_by_role("button", name=label, exact=True)
-        item = page.get_by_role("listitem").get_by_text(label, exact=True)
-        await button.or_(item).or_(page.get_by_text(label, exact=True)).last.click()
+        found = page.get_by_role("button", name=label, exact=True).or_(page.get_by_text(label, exact=True))
+        await found.and_(page.locator(":visible")).last.click()
         await self.rest()
 
     async def finish(self) -> None:
