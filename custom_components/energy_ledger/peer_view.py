@@ -108,6 +108,11 @@ class PeerView(HomeAssistantView):
         return True
 
     async def _tunnel(self, request: web.Request, node: str) -> web.StreamResponse:
+        outer = web.WebSocketResponse(
+            timeout=CLOSE_S, autoping=False, compress=False, max_msg_size=MAX_PEER_MESSAGE
+        )
+        if not outer.can_prepare(request):
+            raise web.HTTPBadRequest(text="this is a WebSocket for nodes\n")
         session = async_get_clientsession(self._hass)
         try:
             inner = await session.ws_connect(
@@ -120,15 +125,12 @@ class PeerView(HomeAssistantView):
         except (ClientError, OSError) as error:
             _LOGGER.debug("The node takes no caller: %s", error)
             raise web.HTTPServiceUnavailable(text="the node takes no caller now\n") from error
-        outer = web.WebSocketResponse(
-            timeout=CLOSE_S, autoping=False, compress=False, max_msg_size=MAX_PEER_MESSAGE
-        )
         try:
             await outer.prepare(request)
             await _carry(outer, inner)
+            await outer.close(code=WSCloseCode.GOING_AWAY)
         finally:
             await inner.close(code=WSCloseCode.GOING_AWAY)
-            await outer.close(code=WSCloseCode.GOING_AWAY)
         return outer
 
 
