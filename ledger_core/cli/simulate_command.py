@@ -66,7 +66,10 @@ def register(program: Program) -> None:
         help="homes; several: a run for each number",
     )
     parser.add_argument(
-        "--hours", type=float, default=defaults.hours, metavar="H", help="hours of the street's life"
+        "--hours",
+        default=f"{defaults.hours:g}",
+        metavar="H[,H...]",
+        help="hours of the street's life; several: for each number of homes its own",
     )
     parser.add_argument(
         "--seed", type=int, default=defaults.seed, metavar="S", help="the same seed gives the same run"
@@ -81,7 +84,13 @@ def register(program: Program) -> None:
 
 
 def _simulate(arguments: argparse.Namespace) -> None:
-    configs = [_config(arguments, nodes) for nodes in _numbers(arguments.nodes)]
+    nodes = _numbers("--nodes", arguments.nodes, int)
+    hours = _numbers("--hours", arguments.hours, float)
+    if len(hours) == 1:
+        hours *= len(nodes)
+    if len(hours) != len(nodes):
+        raise UsageError(f"--hours gives {len(hours)} numbers for the {len(nodes)} of --nodes")
+    configs = [_config(arguments, *each) for each in zip(nodes, hours, strict=True)]
     if arguments.plot is not None and not arguments.force and os.path.lexists(arguments.plot):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(arguments.plot))
     reports = [_run(config) for config in configs]
@@ -105,17 +114,17 @@ def _run(config: SimulationConfig) -> Report:
             run.close()
 
 
-def _numbers(text: str) -> list[int]:
+def _numbers[N: (int, float)](option: str, text: str, kind: type[N]) -> list[N]:
     try:
-        return [int(part) for part in text.split(",")]
+        return [kind(part) for part in text.split(",")]
     except ValueError as error:
         raise UsageError(
-            f"--nodes takes a number, or several with commas between them, not {text!r}"
+            f"{option} takes a number, or several with commas between them, not {text!r}"
         ) from error
 
 
-def _config(arguments: argparse.Namespace, nodes: int) -> SimulationConfig:
-    values: dict[str, Any] = {"nodes": nodes, "hours": arguments.hours, "seed": arguments.seed}
+def _config(arguments: argparse.Namespace, nodes: int, hours: float) -> SimulationConfig:
+    values: dict[str, Any] = {"nodes": nodes, "hours": hours, "seed": arguments.seed}
     for name, _, _, _ in _OPTIONS:
         given = getattr(arguments, name)
         if given is not None:

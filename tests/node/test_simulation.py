@@ -1,5 +1,6 @@
 """The simulation: sound runs, equal for equal seeds, with everything that may go wrong going wrong."""
 
+import gc
 import json
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from ledger_core.simulation.memory_store import MemoryStore, Shelf
 from ledger_core.simulation.plot import plot
 from ledger_core.simulation.report import Report, make_report, spread, table
 from ledger_core.simulation.schedule import Schedule
-from ledger_core.simulation.simulator import Simulator
+from ledger_core.simulation.simulator import Simulator, few_collections
 from tests.core.world import World
 from tests.node.virtual import VERIFIER
 
@@ -88,6 +89,14 @@ def test_the_same_seed_gives_the_same_run() -> None:
     assert other.as_dict() != first.as_dict()
 
 
+def test_garbage_is_collected_only_when_asked_while_a_street_runs() -> None:
+    before = gc.isenabled()
+    with few_collections() as collect:
+        assert not gc.isenabled()
+        collect()
+    assert gc.isenabled() == before
+
+
 def test_one_home_alone_is_a_street() -> None:
     _, report = simulate(nodes=1, **CALM)
     assert report.sound
@@ -120,10 +129,12 @@ def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, s
 
 def test_the_command_prints_a_table_and_draws(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     picture = tmp_path / "plot.svg"
-    arguments = ["--nodes", "3,4", "--hours", "0.2", "--settle", "35", "--liars", "0", "--plot", str(picture)]
+    arguments = ["--nodes", "3,4", "--hours", "0.2,0.1", "--settle", "35", "--liars", "0"]
+    arguments += ["--plot", str(picture)]
     exit_code, out, err = command(capsys, *arguments)
     assert exit_code == 0, err
     assert out.splitlines()[0].split() == ["nodes", "3", "4"]
+    assert out.splitlines()[1].split() == ["simulated", "hours", "0.78", "0.68"]
     assert "BROKEN" not in out
     root = ElementTree.fromstring(picture.read_text())
     assert root.tag.endswith("svg")
@@ -153,6 +164,8 @@ def test_the_command_gives_json(capsys: pytest.CaptureFixture[str]) -> None:
         (["--nodes", "many"], "--nodes"),
         (["--nodes", "0"], "nodes"),
         (["--hours", "-1"], "hours"),
+        (["--hours", "all"], "--hours"),
+        (["--nodes", "2,3", "--hours", "1,2,3"], "--hours gives 3 numbers for the 2 of --nodes"),
         (["--loss", "2"], "loss"),
         (["--checkpoint", "1"], "checkpoint_interval"),
     ],
