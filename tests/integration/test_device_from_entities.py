@@ -176,7 +176,7 @@ async def test_missing_entities_and_their_return(
     battery = runtime_of(entry, "Battery")
     assert battery.availability is Availability.OFFLINE
     assert "sensor.battery_w does not exist" in str(battery.error)
-    assert not battery.coordinator.last_update_success
+    assert battery.coordinator.last_exception is not None
     tell_battery(hass)
     await hass.async_block_till_done()
     assert battery.coordinator.last_update_success
