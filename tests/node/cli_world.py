@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 import io
 import json
+import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,23 @@ class Done:
     def error(self) -> str:
         assert self.code != 0, self.out
         return self.err
+
+
+@contextlib.contextmanager
+def around_noon() -> Iterator[None]:
+    """A time zone in which it is about noon, so that no day ends while a test says "tomorrow"."""
+    ahead = 12 - time.gmtime().tm_hour
+    before = os.environ.get("TZ")
+    os.environ["TZ"] = f"TST{-ahead:+d}"
+    time.tzset()
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["TZ"]
+        else:
+            os.environ["TZ"] = before
+        time.tzset()
 
 
 def run_command(*arguments: object) -> Done:
@@ -100,5 +118,6 @@ def recent_street(**changes: Any) -> World:
 async def cli_world(directory: Path, **changes: Any) -> AsyncIterator[CliWorld]:
     """Open the API of a recent street."""
     (directory / "node").mkdir()
-    async with api_world(directory / "node", recent_street(**changes)) as api:
-        yield CliWorld(api, directory)
+    with around_noon():
+        async with api_world(directory / "node", recent_street(**changes)) as api:
+            yield CliWorld(api, directory)

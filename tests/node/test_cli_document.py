@@ -19,7 +19,7 @@ from ledger_core.cli.frame import Program
 from ledger_core.cli.main import GROUPS
 from ledger_core.client import NodeClient
 from ledger_core.client.local import local_api
-from tests.node.cli_world import run_command
+from tests.node.cli_world import around_noon, run_command
 from tests.node.peer_world import free_ports
 
 ROOT = Path(__file__).parents[2]
@@ -151,7 +151,7 @@ class Shell:
 @pytest.fixture
 def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shell]:
     monkeypatch.chdir(tmp_path)
-    with ExitStack() as stack:
+    with around_noon(), ExitStack() as stack:
         yield Shell(stack)
 
 

@@ -8,10 +8,12 @@ import pytest
 
 from ledger_core.cli.connection import whole_id
 from ledger_core.cli.quantities import show_time
+from ledger_core.client import NodeClient
 from ledger_core.community import MoneyMode
 from ledger_core.errors import LedgerError
 from ledger_core.keys import address
 from tests.core.world import asset_id, signer
+from tests.node.api_world import TOKEN
 from tests.node.cli_world import SLOT, CliWorld, cli_world
 
 HOUR = ("--from", "tomorrow 18:00", "--to", "tomorrow 19:00")
@@ -270,8 +272,8 @@ async def test_a_record_is_waited_for(cli: CliWorld) -> None:
     done = await cli("transfer", bert, "1", "--key", cli.key("anna"), "--wait", "--wait-for", "1s")
     assert "stands in no block yet" in done.error
     waiting = asyncio.create_task(cli("transfer", bert, "2", "--key", cli.key("anna"), "--wait"))
-    async with asyncio.timeout(30):
-        while not cli.api.server._sockets:
+    async with NodeClient(cli.api.server.url, TOKEN) as client, asyncio.timeout(60):
+        while (await client.status()).waiting_records < 2:
             await asyncio.sleep(0.01)
     await cli.mine()
     assert "in block 3" in (await waiting).out

@@ -10,15 +10,20 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from msgspec.structs import replace
 
 from ledger_core.cli import invite_command
+from ledger_core.cli.join_command import _in_step
 from ledger_core.cli.picture import Picture
+from ledger_core.client import ClientError, NodeClient, UnreachableError
+from ledger_core.client.views import StatusView
 from ledger_core.community import decode_genesis, encode_genesis
 from ledger_core.errors import LedgerError
 from ledger_core.keys import address, load_key, save_key
 from ledger_core.records.codec import invite
 from ledger_core.records.invitations import InvitationLink, decode_link, encode_link
 from tests.core.world import HOUSEHOLD, World, signer
+from tests.node.api_world import TOKEN
 from tests.node.cli_world import CliWorld, cli_world, run_command
 
 
@@ -161,10 +166,15 @@ async def test_joining_in_two_steps(cli: CliWorld) -> None:
         wrong = await asyncio.to_thread(run_command, *given, *arguments, made["invitation"])
         assert message in wrong.error
 
-    # As its node would: tell where the API is, and the token.
-    (data / "api-address").write_text(cli.api.server.url + "\n")
+    # As its node would: tell where the API is, and the token. First one that ended without a word.
+    (data / "api-address").write_text("http://127.0.0.1:1\n")
     (data / "api.token").write_text((cli.directory / "token").read_text())
+    (data / "api.token").chmod(0o644)
+    assert "0600" in (await asyncio.to_thread(run_command, *given, made["invitation"])).error
     (data / "api.token").chmod(0o600)
+    ended = await asyncio.to_thread(run_command, *given, "--start-within", "1s", made["invitation"])
+    assert ended.json["state"] == "prepared"
+    (data / "api-address").write_text(cli.api.server.url + "\n")
     joined = (await asyncio.to_thread(run_command, *given, made["invitation"], "--roles", "home")).json
     assert joined["state"] == "submitted"
     await cli.mine()
@@ -172,6 +182,40 @@ async def test_joining_in_two_steps(cli: CliWorld) -> None:
     assert member[address(signer("dora").public_key)]["roles"] == ["home"]
     again = await asyncio.to_thread(run_command, *given, made["invitation"])
     assert '"member_known"' in again.error or '"invitation_used"' in again.error
+
+
+async def test_a_node_that_is_not_in_step_is_waited_for(
+    cli: CliWorld, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with NodeClient(cli.api.server.url, TOKEN) as client:
+        status = await client.status()
+    behind = replace(status, synced=False, target_height=9)
+
+    class Node:
+        """Tells one status after the other, the last one again and again."""
+
+        def __init__(self, *told: StatusView | ClientError) -> None:
+            self.told = list(told)
+
+        async def status(self) -> StatusView:
+            now = self.told.pop(0) if len(self.told) > 1 else self.told[0]
+            if isinstance(now, ClientError):
+                raise now
+            return now
+
+    async def in_step(seconds: float, *told: StatusView | ClientError) -> bool:
+        return await _in_step(Node(*told), time.monotonic() + seconds)  # type: ignore[arg-type]
+
+    assert await in_step(60, behind, behind, status)
+    assert capsys.readouterr().err.count("waiting for the node") == 1
+    alone = replace(status, peers=0, tip=replace(status.tip, height=0))
+    for never in (behind, alone):
+        with pytest.raises(LedgerError, match="not in step") as caught:
+            await in_step(0, never)
+        assert caught.value.code == "node_behind"
+    assert not await in_step(60, UnreachableError("unreachable", "gone"))
+    with pytest.raises(ClientError):
+        await in_step(60, ClientError("answer_invalid", "what?"))
 
 
 def test_invitations_that_can_not_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,6 +227,8 @@ def test_invitations_that_can_not_be_used(tmp_path: Path, monkeypatch: pytest.Mo
     save_key(key, signer("dora"))
     given = ("join", "--data", tmp_path / "dora", "--key", key, "--name", "Dora")
     assert "expired" in run_command(*given, text).error
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f" {text} "))
+    assert "expired" in run_command(*given, "-").error
     monkeypatch.setattr(sys, "stdin", io.StringIO(text[:-3]))
     assert "3 are missing" in run_command(*given, "-").error
     assert "an invitation starts with" in run_command(*given, "nonsense").error

@@ -13,18 +13,21 @@ import termios
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from ledger_core.cli.event_text import _TEXTS, concerns, event_line
 from ledger_core.cli.history_command import happened
+from ledger_core.cli.watch_command import _Live, _member
 from ledger_core.cli.watch_view import Picture, page
-from ledger_core.client import NodeClient
-from ledger_core.client.views import Events, EventView
+from ledger_core.client import ClientError, CursorLostError, NodeClient, RefusedError, UnreachableError
+from ledger_core.client.home import Home
+from ledger_core.client.views import Events, EventView, StatusView
+from ledger_core.errors import LedgerError
 from ledger_core.keys import address
 from tests.core.scenario import eventful_world
-from tests.core.world import World
+from tests.core.world import World, signer
 from tests.node.api_world import TOKEN
 from tests.node.cli_world import CliWorld, cli_world
 from tests.node.home_world import home_world
@@ -266,3 +269,61 @@ async def test_a_node_that_refuses_ends_the_view(cli: CliWorld) -> None:
     async with on_screen("watch", "--url", cli.api.server.url, "--token", "wrong") as screen:
         await screen.until("send the node's token")
         assert await screen.process.wait() == 1
+
+
+async def test_what_can_not_be_answered_now_is_asked_again() -> None:
+    class Node:
+        """Refuses everything."""
+
+        error: ClientError = RefusedError("too_many_requests", "later", 429)
+
+        async def status(self) -> StatusView:
+            raise self.error
+
+    node = Node()
+    live = _Live(node, None)  # type: ignore[arg-type]
+    await live._refresh()
+    assert live._stale
+    node.error = UnreachableError("unreachable", "gone")
+    await live._refresh()
+    assert live._stale
+    node.error = RefusedError("unauthorized", "no", 401)
+    with pytest.raises(RefusedError):
+        await live._refresh()
+
+
+async def test_a_stream_that_lost_its_place_begins_anew() -> None:
+    class Node:
+        """Loses the cursor once, then ends the view."""
+
+        ways: ClassVar[list[ClientError]] = [
+            CursorLostError("cursor_expired", "gone", 410),
+            RefusedError("unauthorized", "no", 401),
+        ]
+
+        async def stream(self, on_connection: Any) -> AsyncIterator[EventView]:
+            on_connection(True)
+            yield event("clock_trusted")
+            raise self.ways.pop(0)
+
+    live = _Live(Node(), None)  # type: ignore[arg-type]
+    with pytest.raises(RefusedError):
+        await live._follow()
+    told = [line.split("  ", 1)[-1] for line in live._picture.events]
+    assert told == [
+        "the node trusts its clock again",
+        "events are missing here",
+        "the node trusts its clock again",
+    ]
+
+
+async def test_a_node_of_no_member_shows_the_view_without_an_account(cli: CliWorld) -> None:
+    async with NodeClient(cli.api.server.url, TOKEN) as client:
+        home = Home(client, cli.world["anna"].key)
+        await home.change_node_key(signer("another node").public_key)
+        await cli.mine()
+        assert await _member(client, None) is None
+        assert await _member(client, home.address) == home.address
+        with pytest.raises(LedgerError):
+            await _member(client, "nonsense")
+    assert "give --member" in (await cli("balance")).error
