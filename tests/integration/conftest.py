@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from homeassistant.config_entries import ConfigSubentryData
+from homeassistant.config_entries import ConfigEntryState, ConfigSubentryData
 from homeassistant.const import CONF_TOKEN, CONF_URL
 from homeassistant.core import HomeAssistant
 from pytest_homeassistant_custom_component.common import (  # type: ignore[import-untyped]
@@ -36,6 +36,12 @@ async def wait_until(condition: Callable[[], object], seconds: float = 30.0) -> 
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.01)
+
+
+def state_of(entry: MockConfigEntry) -> ConfigEntryState:
+    """Where an entry is now, whatever it was before."""
+    state: ConfigEntryState = entry.state
+    return state
 
 
 @pytest.fixture

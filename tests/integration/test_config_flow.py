@@ -334,14 +334,17 @@ async def test_remote_that_goes_away_in_between(hass: HomeAssistant, node: ApiWo
 
 
 async def test_the_same_home_twice(hass: HomeAssistant, node: ApiWorld, url: str) -> None:
-    for outcome in (FlowResultType.CREATE_ENTRY, FlowResultType.ABORT):
+    async def add() -> ConfigFlowResult:
         result = await begin(hass, "remote")
         result = await fill(hass, result, url=url, token=TOKEN)
         result = await choose(hass, result, "restore_key")
         code = seed_text(node.world["bert"].key.export_seed())
-        result = await fill(hass, result, recovery_code=code)
-        assert result["type"] is outcome
-    assert result["reason"] == "already_configured"
+        return await fill(hass, result, recovery_code=code)
+
+    assert (await add())["type"] is FlowResultType.CREATE_ENTRY
+    again = await add()
+    assert again["type"] is FlowResultType.ABORT
+    assert again["reason"] == "already_configured"
 
 
 async def test_a_key_that_was_kept(hass: HomeAssistant, node: ApiWorld, url: str) -> None:

@@ -23,7 +23,7 @@ from custom_components.energy_ledger.key_store import async_key_store
 from custom_components.energy_ledger.node.process import NodeLaunch, NodeProcess
 from custom_components.energy_ledger.node_setup import data_directory
 from ledger_core.client.views import EventView
-from tests.integration.conftest import wait_until
+from tests.integration.conftest import state_of, wait_until
 from tests.integration.own_node import OwnEntry, invite, own_entry
 
 __all__ = ["own_entry"]
@@ -40,14 +40,14 @@ def gone(pid: int) -> bool:
 
 async def test_runs_and_ends_with_the_entry(hass: HomeAssistant, own_entry: OwnEntry) -> None:
     entry = await own_entry()
-    assert entry.state is ConfigEntryState.LOADED
+    assert state_of(entry) is ConfigEntryState.LOADED
     node = entry.runtime_data.node
     pid = node.pid
     await wait_until(lambda: entry.runtime_data.ledger.data.status.tip.height >= 2)
     assert any("mined block" in line for line in node.log_lines)
     assert await hass.config_entries.async_unload(entry.entry_id)
     assert gone(pid)
-    assert entry.state is ConfigEntryState.NOT_LOADED
+    assert state_of(entry) is ConfigEntryState.NOT_LOADED
 
 
 async def test_ends_when_home_assistant_stops(hass: HomeAssistant, own_entry: OwnEntry) -> None:
@@ -97,7 +97,7 @@ async def test_changed_options_start_the_node_anew(hass: HomeAssistant, own_entr
     pid = entry.runtime_data.node.pid
     hass.config_entries.async_update_entry(entry, options={**entry.options, "log_level": "debug"})
     await wait_until(lambda: gone(pid))
-    await wait_until(lambda: entry.state is ConfigEntryState.LOADED)
+    await wait_until(lambda: state_of(entry) is ConfigEntryState.LOADED)
     assert entry.runtime_data.node.pid != pid
 
 
@@ -110,7 +110,7 @@ async def test_damaged_data_is_an_issue_that_goes_with_its_cause(
     kept = key.read_bytes()
     key.write_bytes(b"{}")
     assert not await hass.config_entries.async_setup(entry.entry_id)
-    assert entry.state is ConfigEntryState.SETUP_RETRY
+    assert state_of(entry) is ConfigEntryState.SETUP_RETRY
     issue = issue_registry.async_get_issue(DOMAIN, f"node_cannot_start_{entry.entry_id}")
     assert issue is not None
     assert issue.translation_placeholders is not None
@@ -118,7 +118,7 @@ async def test_damaged_data_is_an_issue_that_goes_with_its_cause(
 
     key.write_bytes(kept)
     await hass.config_entries.async_reload(entry.entry_id)
-    assert entry.state is ConfigEntryState.LOADED
+    assert state_of(entry) is ConfigEntryState.LOADED
     assert issue_registry.async_get_issue(DOMAIN, f"node_cannot_start_{entry.entry_id}") is None
 
 
@@ -127,7 +127,7 @@ async def test_joins_by_invitation_and_comes_back_with_another_node(
 ) -> None:
     founder = await own_entry()
     entry = await own_entry("newcomer", invitation=await invite(founder))
-    assert entry.state is ConfigEntryState.LOADED
+    assert state_of(entry) is ConfigEntryState.LOADED
     assert entry.runtime_data.ledger.data.account is None
     await wait_until(lambda: CONF_INVITATION not in entry.data, 60)
     first = entry.runtime_data.ledger.data

@@ -18,7 +18,7 @@ from custom_components.energy_ledger.const import CONF_CHAIN_ID, CONF_HOME, DOMA
 from custom_components.energy_ledger.ledger import RESYNC, LedgerCoordinator
 from ledger_core.client import AnswerInvalidError, RefusedError
 from ledger_core.client.views import EventView
-from tests.integration.conftest import EntryMaker, wait_until
+from tests.integration.conftest import EntryMaker, state_of, wait_until
 from tests.node.api_world import ApiWorld
 
 
@@ -29,7 +29,7 @@ def named(heard: list[EventView], name: str) -> list[EventView]:
 async def test_shows_the_ledger_and_follows_it(
     hass: HomeAssistant, node: ApiWorld, entry: MockConfigEntry
 ) -> None:
-    assert entry.state is ConfigEntryState.LOADED
+    assert state_of(entry) is ConfigEntryState.LOADED
     data = entry.runtime_data
     assert data.ledger.data.status.community == "Test street"
     assert data.ledger.data.account is not None
@@ -162,7 +162,7 @@ async def test_refused_token_asks_for_another(
     entry = await make_entry(node, set_up=False)
     hass.config_entries.async_update_entry(entry, data={**entry.data, CONF_TOKEN: "wrong" * 10})
     assert not await hass.config_entries.async_setup(entry.entry_id)
-    assert entry.state is ConfigEntryState.SETUP_ERROR
+    assert state_of(entry) is ConfigEntryState.SETUP_ERROR
     flows = hass.config_entries.flow.async_progress()
     assert [flow["context"]["source"] for flow in flows] == [SOURCE_REAUTH]
 
@@ -234,7 +234,7 @@ async def test_set_up_is_tried_again(
         error = RefusedError("busy", "too much", 503)
         with patch("ledger_core.client.NodeClient.all_offers", side_effect=error):
             assert not await hass.config_entries.async_setup(entry.entry_id)
-    assert entry.state is ConfigEntryState.SETUP_RETRY
+    assert state_of(entry) is ConfigEntryState.SETUP_RETRY
     assert entry.reason is not None
 
 
@@ -242,7 +242,7 @@ async def test_key_that_is_not_here(hass: HomeAssistant, node: ApiWorld, make_en
     entry = await make_entry(node, set_up=False)
     hass.config_entries.async_update_entry(entry, data={**entry.data, CONF_HOME: "el1elsewhere"})
     assert not await hass.config_entries.async_setup(entry.entry_id)
-    assert entry.state is ConfigEntryState.SETUP_ERROR
+    assert state_of(entry) is ConfigEntryState.SETUP_ERROR
     assert entry.error_reason_translation_key == "key_missing"
 
 
@@ -250,7 +250,7 @@ async def test_node_of_another_community(hass: HomeAssistant, node: ApiWorld, ma
     entry = await make_entry(node, set_up=False)
     hass.config_entries.async_update_entry(entry, data={**entry.data, CONF_CHAIN_ID: "ab" * 32})
     assert not await hass.config_entries.async_setup(entry.entry_id)
-    assert entry.state is ConfigEntryState.SETUP_ERROR
+    assert state_of(entry) is ConfigEntryState.SETUP_ERROR
     assert entry.error_reason_translation_key == "other_community"
 
 
@@ -260,11 +260,11 @@ async def test_node_of_another_version(
     entry = await make_entry(node, set_up=False)
     with patch("custom_components.energy_ledger.node_setup.__version__", "9.9.9"):
         assert not await hass.config_entries.async_setup(entry.entry_id)
-    assert entry.state is ConfigEntryState.SETUP_RETRY
+    assert state_of(entry) is ConfigEntryState.SETUP_RETRY
     issue_id = f"node_version_mismatch_{entry.entry_id}"
     assert issue_registry.async_get_issue(DOMAIN, issue_id) is not None
     await hass.config_entries.async_reload(entry.entry_id)
-    assert entry.state is ConfigEntryState.LOADED
+    assert state_of(entry) is ConfigEntryState.LOADED
     assert issue_registry.async_get_issue(DOMAIN, issue_id) is None
     assert await hass.config_entries.async_unload(entry.entry_id)
 

@@ -142,7 +142,10 @@ async def test_much_is_passed_more_slowly(
         pauses.append(seconds)
         await real(0)
 
-    with patch.object(peer_view, "BYTES_PER_SECOND", 1000), patch.object(peer_view.asyncio, "sleep", sleep):
+    with (
+        patch.object(peer_view, "BYTES_PER_SECOND", 1000),
+        patch("custom_components.energy_ledger.peer_view.asyncio.sleep", sleep),
+    ):
         async with client.ws_connect(path(reachable), autoping=False) as socket:
             for _ in range(3):
                 await socket.send_bytes(bytes(1000))
@@ -160,7 +163,8 @@ async def test_nobody_else_gets_in(
 
     async def status(where: str = path(reachable), **headers: str) -> int:
         async with client.get(where, headers=headers) as response:
-            return response.status
+            found: int = response.status
+            return found
 
     assert await status(Origin="http://elsewhere.example") == 404
     assert await status("/api/energy_ledger/unknown/peer") == 404
