@@ -1,0 +1,199 @@
+"""What the demo hears of its homes, shows, and compares with the simulators."""
+
+import io
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from demo import bargains, table, verdict
+from demo.bargains import AUCTION, POSTED, Offer, next_start
+from demo.houses import HOUSES
+from demo.journal import Deal, Journal, line_of, seconds
+
+START = 1_800_000_000
+SELLER, BUYER = "el1seller", "el1buyer"
+
+
+def home(number: int, address: str, exported: int = 0, imported: int = 0) -> Any:
+    """Return what the demo needs of a resident; its counters grow by so much in each minute."""
+    boundaries = [
+        SimpleNamespace(
+            time_s=START + 60 * place, energy_wh={"export": exported * place, "import": imported * place}
+        )
+        for place in range(4)
+    ]
+    simulated = SimpleNamespace(boundaries=boundaries)
+    return SimpleNamespace(house=HOUSES[number], address=address, simulated=simulated)
+
+
+def offer(seller: Any, kind: str = POSTED) -> Offer:
+    return Offer(kind, "offer-" + kind, seller, START, START + 120, 60)
+
+
+def agreed(kind: str = POSTED) -> dict[str, Any]:
+    return {
+        "type": "trade_agreed",
+        "trade": "trade-" + kind,
+        "offer": "offer-" + kind,
+        "buyer": BUYER,
+        "quantity": 0.066,
+        "price": 0.25,
+    }
+
+
+def settled(slot_end: int, sent: float | None = 0.033, received: float | None = 0.033) -> dict[str, Any]:
+    return {
+        "type": "slot_settled",
+        "trade": "trade-" + POSTED,
+        "slot_end": time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(slot_end)),
+        "agreed_kwh": 0.033,
+        "sent_kwh": sent,
+        "received_kwh": received,
+        "delivered_kwh": min(sent or 0, received or 0),
+        "paid": 0.00825,
+        "disputed": False,
+    }
+
+
+@pytest.fixture
+def seller() -> Any:
+    return home(0, SELLER, exported=34)
+
+
+@pytest.fixture
+def buyer() -> Any:
+    return home(2, BUYER, imported=100)
+
+
+def test_a_deal_goes_from_offered_to_settled(seller: Any, buyer: Any) -> None:
+    """Settled is what both homes were told alike."""
+    changes: list[None] = []
+    journal = Journal(lambda: changes.append(None))
+    journal.add(offer(seller))
+    deal = journal.deals[0]
+    stages = [deal.stage]
+    for resident, event in (
+        (buyer, agreed()),
+        (seller, agreed()),
+        (seller, {"type": "delivery_started", "trade": "trade-" + POSTED}),
+        (seller, settled(START + 60)),
+        (buyer, settled(START + 60)),
+        (buyer, settled(START + 120)),
+        (seller, settled(START + 120)),
+    ):
+        journal.heard(resident, event)
+        stages.append(deal.stage)
+    assert stages == [
+        "offered",
+        "agreed",
+        "agreed",
+        "delivering",
+        "settled 1 of 2",
+        "settled 1 of 2",
+        "settled 1 of 2",
+        "settled",
+    ]
+    assert (deal.buyer, deal.agreed_wh, deal.price_micro) == (BUYER, 66, 250_000)
+    assert len(changes) == 8
+
+
+def test_homes_that_are_told_different_things_are_not_settled(seller: Any, buyer: Any) -> None:
+    deal = Deal(offer(seller))
+    for resident, sent in ((seller, 0.033), (buyer, 0.031)):
+        for slot_end in (START + 60, START + 120):
+            line = line_of(settled(slot_end, sent))
+            deal.lines.setdefault(resident.house.key, {})[slot_end] = line
+    assert not deal.done
+
+
+def test_what_others_agreed_is_passed_over(seller: Any) -> None:
+    journal = Journal(lambda: None)
+    journal.add(offer(seller))
+    journal.heard(seller, agreed(AUCTION))
+    journal.heard(seller, {"type": "offer_closed", "offer": "offer-" + POSTED})
+    assert journal.deals[0].trade == ""
+
+
+def test_a_missing_reading_stays_missing() -> None:
+    line = line_of(settled(START + 60, sent=None))
+    assert (line.sent_wh, line.received_wh, line.delivered_wh, line.paid_micro) == (None, 33, 0, 8250)
+    assert seconds("2027-01-15T09:01:00+01:00") == 1_800_000_060
+
+
+@pytest.mark.parametrize(
+    ("exported", "agrees", "expected"),
+    [(33, True, 33), (34, True, 33), (200, True, 33), (20, False, 20), (0, False, 0)],
+    ids=["equal", "a little more", "much more than agreed", "less", "nothing"],
+)
+def test_books_are_compared_with_what_flowed(exported: int, agrees: bool, expected: int, buyer: Any) -> None:
+    """The books hold at most what was agreed; more than the resolution apart is a difference."""
+    seller = home(0, SELLER, exported=exported)
+    deal = Deal(offer(seller), trade="t", buyer=BUYER)
+    for slot_end in (START + 60, START + 120):
+        deal.lines.setdefault(seller.house.key, {})[slot_end] = line_of(settled(slot_end))
+    street: Any = SimpleNamespace(residents=(seller, buyer))
+    found = verdict.compare(street, [deal])
+    assert [(each.home, each.direction, each.slot_end) for each in found] == [
+        ("Sun house", "sent", START + 60),
+        ("Sun house", "sent", START + 120),
+        ("The flat", "received", START + 60),
+        ("The flat", "received", START + 120),
+    ]
+    assert [each.agrees for each in found] == [agrees, agrees, True, True]
+    assert found[0].expected_wh == expected
+
+
+def test_the_table_shows_every_deal(seller: Any, buyer: Any) -> None:
+    deal = Deal(offer(seller), trade="t", buyer=BUYER, agreed_wh=66, price_micro=250_000)
+    deal.lines[seller.house.key] = {
+        START + 60: line_of(settled(START + 60)),
+        START + 120: line_of(settled(START + 120, received=None)),
+    }
+    head, *lines = table.text_of(table.rows([deal], {BUYER: "The flat"}))
+    assert head.startswith("way to the trade")
+    (line,) = lines
+    for word in ("posted price", "Sun house", "The flat", "66 at 0.25", "no reading", "0.016500", "settled"):
+        assert word in line
+
+
+def test_a_file_gets_each_row_once() -> None:
+    """No terminal: nothing is drawn over."""
+    out = io.StringIO()
+    live = table.LiveTable(out)
+    live.show(["a  b", "1  2"])
+    live.show(["a  b", "1  2"])
+    live.show(["a   b", "1   2", "3   4"])
+    assert out.getvalue() == "  a, b\n  1, 2\n  3, 4\n"
+
+
+def test_a_terminal_is_drawn_over() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    out = Terminal()
+    live = table.LiveTable(out)
+    live.show(["a", "1"])
+    live.show(["a", "2"])
+    live.leave()
+    live.show(["a", "3"])
+    assert out.getvalue() == "a\n1\n\x1b[2A\x1b[Ja\n2\na\n3\n"
+
+
+@pytest.mark.parametrize("now", [START, START + 14.5, START + 15, START + 59])
+def test_a_window_starts_when_it_can_still_be_agreed(now: float) -> None:
+    start = next_start(60, now)
+    assert start % 60 == 0
+    assert 44 < start - now <= 105
+
+
+def test_houses_can_be_built() -> None:
+    """Each has a meter first, and a link for each device."""
+    for house in HOUSES:
+        simulated = house.simulated()
+        assert house.devices[0].kind == "meter"
+        assert {device.profile for device in house.devices} == set(simulated.links)
+    assert {house.key for house in HOUSES} == {"sun", "cell", "flat"}
+    assert set(bargains.KINDS) == {"posted price", "countered", "auction"}
