@@ -162,9 +162,8 @@ class Node:
     def _make_manager(self) -> PeerManager:
         settings, works = self._settings, self._works
         link = works.link
-        bearer = None
-        if link is not None and not self._policy.is_member:
-            bearer = Bearer(link.invitation, link.signer)
+        # Shown until the membership is final: the block that holds it may still be undone.
+        bearer = None if link is None else Bearer(link.invitation, link.signer)
         outbound = min(_OUTBOUND, max(settings.max_peers // 2, 1))
         peers = (*settings.peers, *self._directory.bootstrap())
         return PeerManager(

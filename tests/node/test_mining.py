@@ -6,12 +6,13 @@ import os
 import queue
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ledger_core.node.mining import miner as miner_module
-from ledger_core.node.mining.miner import WORKER, Miner
+from ledger_core.node.mining.miner import WORKER, Miner, _environment
 from ledger_core.node.mining.worker import Pace, parse_job, work
 from ledger_core.records.block import Header, header_hash
 from ledger_core.rules.assemble import assemble, seal
@@ -137,3 +138,16 @@ def test_a_share_out_of_bounds_is_refused() -> None:
         Miner(lambda _header: None, share=1.5)
     with pytest.raises(ValueError, match="up to 1"):
         parse_job({"job": 1, "header": "", "target": "1", "share": 2})
+
+
+async def test_the_worker_is_this_program_wherever_it_was_put(monkeypatch: pytest.MonkeyPatch) -> None:
+    root = str(Path(__file__).resolve().parents[2])
+    monkeypatch.setenv("PYTHONPATH", "/elsewhere")
+    assert _environment()["PYTHONPATH"] == f"{root}{os.pathsep}/elsewhere"
+    monkeypatch.delenv("PYTHONPATH")
+    assert _environment()["PYTHONPATH"] == root
+    # Without site-packages' own pointers it is found by that alone.
+    worker = await asyncio.create_subprocess_exec(
+        sys.executable, "-S", "-c", "import ledger_core", env=_environment()
+    )
+    assert await worker.wait() == 0

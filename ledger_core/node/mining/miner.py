@@ -4,12 +4,15 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
 
+import ledger_core
 from ledger_core.records.block import Header
 from ledger_core.rules.difficulty import expand_target
 
@@ -105,6 +108,7 @@ class Miner:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=MAX_LINE,
+            env=_environment(),
         )
         self._process = process
         try:
@@ -148,6 +152,13 @@ class Miner:
         elif message.get("job") == self._job and self._header is not None:
             header, self._header = self._header, None
             self._found(replace(header, nonce=int(message["nonce"])))
+
+
+def _environment() -> dict[str, str]:
+    """Return an environment in which the worker finds this very program, wherever it was put."""
+    place = str(Path(ledger_core.__file__).parents[1])
+    others = os.environ.get("PYTHONPATH")
+    return {**os.environ, "PYTHONPATH": f"{place}{os.pathsep}{others}" if others else place}
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
