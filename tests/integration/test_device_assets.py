@@ -204,6 +204,8 @@ async def test_what_the_ledger_refuses_is_an_issue(
         registrar._sent[battery.settings.asset_id.hex()].at -= registration._REFUSED_AGAIN_S
         await registrar.async_reconcile()
         assert registrar.status(battery.settings.subentry_id) is not status
+        assert await hass.config_entries.async_unload(entry.entry_id)
+        assert ir.async_get(hass).async_get_issue(DOMAIN, name) is None
 
 
 async def test_a_record_that_got_lost_is_sent_again(

@@ -154,6 +154,7 @@ async def test_what_is_kept_goes_with_device_and_entry(
         await hass.config_entries.async_unload(entry.entry_id)
         assert hass_storage[key]["data"]["devices"]["byd_battery_box"]["counters"]
         hass_storage[key]["data"]["devices"]["another"] = {"counters": {}}
+        hass_storage[key]["data"]["devices"]["byd_battery_box"]["counters"]["charge_wh"] = ["x"]
         assert await hass.config_entries.async_setup(entry.entry_id)
         await hass.async_block_till_done()
         await manager_of(entry)._store.async_save()

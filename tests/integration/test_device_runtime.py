@@ -16,7 +16,7 @@ from custom_components.energy_ledger.const import DOMAIN, issue_id
 from custom_components.energy_ledger.device_runtime import manager as manager_module
 from custom_components.energy_ledger.device_runtime import runtime as runtime_module
 from custom_components.energy_ledger.device_runtime.modbus_device import link_pool
-from custom_components.energy_ledger.device_runtime.runtime import DeviceRuntime, in_force
+from custom_components.energy_ledger.device_runtime.runtime import DeviceRuntime
 from custom_components.energy_ledger.devices.commands import CommandState, Order
 from custom_components.energy_ledger.devices.device import Availability
 from custom_components.energy_ledger.devices.errors import CommandRefused, CommandUnsupported
@@ -266,13 +266,13 @@ async def test_a_command_reaches_the_device_and_unloading_takes_it_back(
         assert abs(home.truth()["power_w"]["discharge_w"] - 2000) <= 50
         # The other part of the same device waits: it takes one command at a time.
         assert pv.commander is not None
-        assert not in_force(pv.commander.status)
+        assert pv.commander.status.state is CommandState.IDLE
         with pytest.raises(CommandRefused, match="takes one command at a time"):
             await pv.commander.start(order(CommandName.LIMIT_EXPORT, 0))
         with pytest.raises(CommandUnsupported, match="does not take the command charge"):
             await pv.commander.start(order(CommandName.CHARGE, 100))
         assert await pv.commander.release()
-        assert in_force(commander.status)
+        assert commander.status.state is CommandState.IN_FORCE
         assert await hass.config_entries.async_unload(entry.entry_id)
         home.advance(60)
         assert home.truth()["orders"] == idle

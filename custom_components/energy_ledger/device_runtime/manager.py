@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Final
 
 from homeassistant.const import EVENT_HOMEASSISTANT_STOP
 from homeassistant.core import Event, HomeAssistant
+from homeassistant.helpers import issue_registry as ir
 from homeassistant.helpers.device_registry import DeviceEntry
 
-from ..const import DOMAIN, SUBENTRY_DEVICE
+from ..const import DOMAIN, SUBENTRY_DEVICE, issue_id
 from ..devices.errors import DeviceError, SettingsError
 from .entity_readings import EntityReadings
 from .modbus_device import ModbusDevice, async_open
 from .profiles import async_profile
-from .registration import AssetRegistrar
-from .runtime import DeviceRuntime
+from .registration import ISSUE_NOT_APPROVED, ISSUE_REFUSED, AssetRegistrar
+from .runtime import ISSUE_EXCHANGED, DeviceRuntime
 from .settings import DeviceSettings, EntitySource, ModbusSource
 from .sources import BrokenSource
 from .storage import DeviceStore
@@ -75,6 +76,10 @@ class DeviceManager:
         self._physical.clear()
         await asyncio.gather(*(runtime.close() for runtime in runtimes))
         await self._store.async_save()
+        for runtime in runtimes:
+            for key in (ISSUE_EXCHANGED, ISSUE_REFUSED, ISSUE_NOT_APPROVED):
+                # What still holds is told again after the next start; a device may be gone by then.
+                ir.async_delete_issue(self._hass, DOMAIN, issue_id(key, runtime.settings.subentry_id))
 
     async def _on_stop(self, _event: Event) -> None:
         """Home Assistant stops without unloading: whatever is commanded is released now."""

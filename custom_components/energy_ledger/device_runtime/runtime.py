@@ -11,7 +11,7 @@ from homeassistant.helpers import issue_registry as ir
 from ledger_core.records.types import AssetKind, Carrier
 
 from ..const import DOMAIN, issue_id
-from ..devices.commands import CommandState, CommandStatus
+from ..devices.commands import CommandStatus
 from ..devices.device import Availability
 from ..devices.errors import DeviceError
 from ..devices.readings import Field, Readings
@@ -47,7 +47,6 @@ class DeviceRuntime:
     ) -> None:
         """Wire a device's source to its coordinator and commander; nothing is read yet."""
         self.settings = settings
-        self.kind_of_source = type(source).__name__
         self.on_figures: Callable[[], None] | None = None
         self.find_asset: Callable[[], bytes | None] = lambda: None
         self.find_meter: Callable[[], bytes | None] = lambda: None
@@ -271,8 +270,3 @@ class DeviceRuntime:
             translation_key=ISSUE_EXCHANGED,
             translation_placeholders={"device": self.name, "error": str(self.error or "")},
         )
-
-
-def in_force(status: CommandStatus) -> bool:
-    """Whether a device is being commanded."""
-    return status.state is not CommandState.IDLE
