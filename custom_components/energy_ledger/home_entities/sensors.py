@@ -14,6 +14,7 @@ from homeassistant.const import PERCENTAGE, EntityCategory, UnitOfEnergy
 from homeassistant.helpers.entity import Entity
 from homeassistant.helpers.typing import StateType
 
+from ledger_core.client import ClientError
 from ledger_core.client.views import AccountView, EnergyView
 from ledger_core.records.types import Carrier
 
@@ -334,6 +335,30 @@ class TurnoverSensor(LedgerEntity, SensorEntity):
         return money(getattr(self._books.total(), self._field))
 
 
+class HashRate(NodeEntity, SensorEntity):
+    """How fast the node mines; asked of the node while somebody wants to see it."""
+
+    _attr_translation_key = "hash_rate"
+    _attr_native_unit_of_measurement = "H/s"
+    _attr_state_class = SensorStateClass.MEASUREMENT
+    _attr_entity_category = EntityCategory.DIAGNOSTIC
+    _attr_entity_registry_enabled_default = False
+    _attr_suggested_display_precision = 0
+    _attr_should_poll = True
+
+    def __init__(self, entry: EnergyLedgerEntry) -> None:
+        """Ask the entry's node."""
+        super().__init__(entry, "hash_rate")
+        self._client = entry.runtime_data.client
+
+    async def async_update(self) -> None:
+        """Ask; while the node is away nothing is known."""
+        try:
+            self._attr_native_value = (await self._client.mining()).rate
+        except ClientError:
+            self._attr_native_value = None
+
+
 def _turnover(entry: EnergyLedgerEntry) -> list[Entity]:
     books = entry.runtime_data.books
     return [] if books is None else [TurnoverSensor(entry, books, key) for key in ("earned", "spent")]
@@ -343,4 +368,4 @@ def entities(entry: EnergyLedgerEntry) -> list[Entity]:
     """Return the sensors of an entry's home and node."""
     of_home = [HomeSensor(entry, description) for description in (*MONEY, *ENERGY, *MARKET)]
     of_node = [NodeSensor(entry, description) for description in NODE]
-    return [*of_home, *of_node, *_turnover(entry)]
+    return [*of_home, *of_node, HashRate(entry), *_turnover(entry)]

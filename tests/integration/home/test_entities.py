@@ -8,6 +8,7 @@ from homeassistant.const import EntityCategory
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers import device_registry as dr
 from homeassistant.helpers import entity_registry as er
+from homeassistant.helpers.entity_component import async_update_entity
 
 from custom_components.energy_ledger import prices
 from custom_components.energy_ledger.const import CONF_MINING, DOMAIN
@@ -143,6 +144,7 @@ async def test_the_noisy_ones_are_disabled(street: Street) -> None:
         "waiting_records",
         "voting_state",
         "fees_waiting",
+        "hash_rate",
     }
     of_node = [entry for entry in entries if "_node_" in entry.entity_id]
     assert all(entry.entity_category is EntityCategory.DIAGNOSTIC for entry in of_node)
@@ -156,6 +158,12 @@ async def test_the_noisy_ones_are_disabled(street: Street) -> None:
     assert value(street, "node_waiting_records") == "0"
     assert value(street, "node_voting_state") in BLOCKS
     assert value(street, "fees_not_final_yet") == "0.0"
+    rate = "sensor.test_street_node_hash_rate"
+    assert state(street, rate).state == "0.0"
+    assert state(street, rate).attributes["unit_of_measurement"] == "H/s"
+    await street.node.server.close()
+    await async_update_entity(street.hass, rate)
+    assert state(street, rate).state in ("unknown", "unavailable")
 
 
 async def test_devices(street: Street) -> None:
