@@ -351,6 +351,11 @@ class HashRate(NodeEntity, SensorEntity):
         super().__init__(entry, "hash_rate")
         self._client = entry.runtime_data.client
 
+    async def async_added_to_hass(self) -> None:
+        """Ask for the first time."""
+        await super().async_added_to_hass()
+        await self.async_update()
+
     async def async_update(self) -> None:
         """Ask; while the node is away nothing is known."""
         try:
