@@ -1,12 +1,12 @@
 """Connects an entry to its node: one that runs here, supervised, or one elsewhere."""
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 from homeassistant.config_entries import ConfigEntry
 from homeassistant.const import CONF_TOKEN, CONF_URL, EVENT_HOMEASSISTANT_STOP
 from homeassistant.core import Event, HomeAssistant, callback
-from homeassistant.exceptions import ConfigEntryNotReady
+from homeassistant.exceptions import ConfigEntryError, ConfigEntryNotReady
 from homeassistant.helpers import issue_registry as ir
 from homeassistant.helpers.aiohttp_client import async_get_clientsession
 
@@ -34,6 +34,12 @@ from .node.versions import version_fits
 from .peer_view import peer_url
 
 _ISSUES: Final = (ISSUE_NODE_CANNOT_START, ISSUE_NODE_VERSION_MISMATCH)
+
+
+class _Told(TypedDict):
+    translation_domain: str
+    translation_key: str
+    translation_placeholders: dict[str, str]
 
 
 def data_directory(hass: HomeAssistant, name: str) -> Path:
@@ -65,7 +71,7 @@ async def async_connect(
 ) -> tuple[NodeClient, NodeSupervisor | None]:
     """Return a client of the entry's node, and the supervisor of a node that runs here, started.
 
-    Raises ConfigEntryNotReady.
+    Raises ConfigEntryNotReady, or ConfigEntryError where the node has another version than this.
     """
     session = async_get_clientsession(hass)
     if CONF_URL in entry.data:
@@ -83,6 +89,9 @@ async def async_connect(
         client = await supervisor.start()
     except NodeUnavailable as error:
         tell_trouble(hass, entry, error)
+        if error.issue == ISSUE_NODE_VERSION_MISMATCH:
+            # What was installed is not what runs: only a restart of Home Assistant helps.
+            raise ConfigEntryError(**_told(error)) from error
         raise _not_ready(error) from error
 
     async def stop(_: Event) -> None:
@@ -129,9 +138,13 @@ def tell_trouble(hass: HomeAssistant, entry: ConfigEntry[Any], trouble: NodeUnav
         )
 
 
+def _told(trouble: NodeUnavailable) -> _Told:
+    return {
+        "translation_domain": DOMAIN,
+        "translation_key": trouble.issue,
+        "translation_placeholders": {"reason": trouble.reason},
+    }
+
+
 def _not_ready(trouble: NodeUnavailable) -> ConfigEntryNotReady:
-    return ConfigEntryNotReady(
-        translation_domain=DOMAIN,
-        translation_key=trouble.issue,
-        translation_placeholders={"reason": trouble.reason},
-    )
+    return ConfigEntryNotReady(**_told(trouble))

@@ -5,6 +5,7 @@ import shutil
 import signal
 from collections import deque
 from pathlib import Path
+from unittest.mock import patch
 
 from homeassistant.config_entries import ConfigEntryState
 from homeassistant.const import EVENT_HOMEASSISTANT_STOP
@@ -122,13 +123,27 @@ async def test_damaged_data_is_an_issue_that_goes_with_its_cause(
     assert issue_registry.async_get_issue(DOMAIN, f"node_cannot_start_{entry.entry_id}") is None
 
 
+async def test_another_version_is_an_issue_and_does_no_damage(
+    hass: HomeAssistant, own_entry: OwnEntry, issue_registry: ir.IssueRegistry
+) -> None:
+    with patch("custom_components.energy_ledger.node.supervisor.__version__", "9.9.9"):
+        entry = await own_entry()
+    assert state_of(entry) is ConfigEntryState.SETUP_ERROR
+    issue_id = f"node_version_mismatch_{entry.entry_id}"
+    assert issue_registry.async_get_issue(DOMAIN, issue_id) is not None
+    await hass.config_entries.async_reload(entry.entry_id)
+    assert state_of(entry) is ConfigEntryState.LOADED
+    assert issue_registry.async_get_issue(DOMAIN, issue_id) is None
+
+
 async def test_joins_by_invitation_and_comes_back_with_another_node(
     hass: HomeAssistant, own_entry: OwnEntry
 ) -> None:
     founder = await own_entry()
     entry = await own_entry("newcomer", invitation=await invite(founder))
+    # Interrupted while it syncs or joins, it goes on.
+    await hass.config_entries.async_reload(entry.entry_id)
     assert state_of(entry) is ConfigEntryState.LOADED
-    assert entry.runtime_data.ledger.data.account is None
     await wait_until(lambda: CONF_INVITATION not in entry.data, 60)
     first = entry.runtime_data.ledger.data
     assert entry.data[CONF_HOME] in [member.member.address for member in first.members]
