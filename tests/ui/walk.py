@@ -108,6 +108,10 @@ class Walk:
         await ui.expect("Name and assign")
         await ui.shot("community-created")
         await ui.finish()
+        await self._loaded()
+
+    async def _loaded(self) -> None:
+        """Wait until the integration is set up; after each device it is set up anew."""
 
         async def loaded() -> bool:
             return [entry["state"] for entry in await self.api.entries("energy_ledger")] == ["loaded"]
@@ -118,12 +122,13 @@ class Walk:
         """Add the meter, the inverter's sun and battery, and the fuel cell by the forms."""
         wanted: tuple[tuple[str, str | None, dict[str, Any]], ...] = (
             (METER, None, {"name": "Grid meter", "rating_w": 17_000}),
-            (INVERTER, "Photovoltaics", {"name": "Solar roof"}),
+            (INVERTER, "PV", {"name": "Solar roof"}),
             (INVERTER, "Battery", {"name": "House battery"}),
             (FUEL_CELL, None, {"name": "Fuel cell", "rating_w": 5_000, "capacity_wh": 30_000}),
         )
         for profile, kind, figures in wanted:
             await self._add_device(profile, kind, figures)
+        await self._loaded()
         await self._ui.go("/config/integrations/integration/energy_ledger")
         await self._ui.expect("House battery")
         await self._ui.shot("integration")
@@ -131,12 +136,13 @@ class Walk:
     async def _add_device(self, profile: str, kind: str | None, figures: dict[str, Any]) -> None:
         ui = self._ui
         link = self._house.links[profile]
+        await self._loaded()
         await ui.go("/config/integrations/integration/energy_ledger")
         await ui.press("Add device")
         first = profile == METER
         if first:
             await ui.shot("ways-to-a-device")
-        await ui.press("At an address on the network")
+        await ui.press("Enter its network address")
         await ui.fill(
             {
                 "host": link.settings.host,
@@ -157,6 +163,16 @@ class Walk:
             await ui.shot("figures-of-a-battery")
         await ui.press("Submit")
         await ui.finish()
+        await self._reloading(figures["name"])
+
+    async def _reloading(self, title: str) -> None:
+        """Wait until the integration has taken up a new device."""
+
+        async def taken_up() -> bool:
+            devices = await self.api.command("config/device_registry/list")
+            return any(each["name"] == title for each in devices)
+
+        await wait_for(taken_up, f"{title} to be a device")
 
     async def entities(self) -> None:
         """The devices' entities are live, and show what the house really does."""
