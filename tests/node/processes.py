@@ -137,6 +137,8 @@ class NodeProcess:
             line = await process.stdout.readline()
         assert line, f"{self.name} did not start:\n{self.log[-3000:]}"
         self.ready = json.loads(line)
+        # Whoever asked while it was down may have taken the address of the time before.
+        await self._forget_client()
         return self
 
     @property
@@ -195,6 +197,9 @@ class NodeProcess:
 
     async def _forget(self) -> None:
         self.process = None
+        await self._forget_client()
+
+    async def _forget_client(self) -> None:
         client, self._client = self._client, None
         if client is not None:
             await client.close()

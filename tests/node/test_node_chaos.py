@@ -1,0 +1,134 @@
+"""Nodes that are killed, paused, restarted and cut off under load: what was final stays, and nothing is lost.
+
+Runs for `ENERGY_LEDGER_CHAOS_S` seconds (20 unless told otherwise) from `ENERGY_LEDGER_CHAOS_SEED`. All that
+is checked is seen from outside, through the nodes' APIs.
+"""
+
+import asyncio
+import contextlib
+import os
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from ledger_core.errors import LedgerError
+from tests.node.processes import Street, found, street
+from tests.node.test_node_partition import money_of
+
+NODES = 4
+SECONDS = float(os.environ.get("ENERGY_LEDGER_CHAOS_S", "20"))
+SEED = int(os.environ.get("ENERGY_LEDGER_CHAOS_SEED", "7"))
+LIMIT_S = 180.0
+
+
+class Books:
+    """What was handed in, and what some node once called final."""
+
+    def __init__(self) -> None:
+        self.submitted: list[tuple[int, str]] = []
+        """Payer's number and record."""
+        self.final: dict[str, int] = {}
+        """Height at which a record was first told to be final."""
+
+
+async def pay(homes: Street, random: Random, books: Books) -> None:
+    """Hand in payments for as long as the task runs, through whatever node answers."""
+    while True:
+        number = random.randrange(NODES)
+        target = homes[(number + random.randrange(1, NODES)) % NODES].key.public_key
+        with contextlib.suppress(LedgerError, OSError):
+            if homes[number].node.process is not None:
+                record = await homes[number].home.transfer(target, random.randrange(1, 500))
+                books.submitted.append((number, record))
+        await asyncio.sleep(0.05)
+
+
+async def audit(homes: Street, random: Random, books: Books) -> None:
+    """Ask a node now and then about a record; whatever is final once must be final there for ever."""
+    while True:
+        await asyncio.sleep(0.1)
+        if not books.submitted:
+            continue
+        _, record = random.choice(books.submitted)
+        household = homes[random.randrange(NODES)]
+        with contextlib.suppress(LedgerError, OSError):
+            if household.node.process is None:
+                continue
+            view = await found(household.node.client.record(record))
+            if view is not None and view.state == "final":
+                assert view.height is not None
+                assert books.final.setdefault(record, view.height) == view.height
+
+
+async def hurt(homes: Street, random: Random, told: list[str]) -> None:
+    """Do one of the bad things that happen to a node, and undo it."""
+    number = random.randrange(NODES)
+    node = homes[number].node
+    what = random.choice(("kill", "pause", "restart", "disconnect"))
+    told.append(f"{what} {node.name}")
+    if what == "kill":
+        await node.crash()
+        await asyncio.sleep(random.uniform(0, 1.5))
+        await node.start()
+    elif what == "pause":
+        node.pause()
+        await asyncio.sleep(random.uniform(0.5, 3))
+        node.resume()
+    elif what == "restart":
+        assert await node.stop() == 0
+        await node.start()
+    else:
+        others = [other for other in range(NODES) if other != number]
+        async with homes.parted({number}, others):
+            await asyncio.sleep(random.uniform(0.5, 3))
+
+
+@pytest.mark.timeout(SECONDS + 3 * LIMIT_S)
+async def test_what_was_final_stays_final_through_chaos(tmp_path: Path) -> None:
+    random, books, told = Random(SEED), Books(), list[str]()
+    loop = asyncio.get_running_loop()
+    async with street(tmp_path, NODES) as homes:
+        work = [
+            asyncio.create_task(pay(homes, Random(SEED + 1), books)),
+            asyncio.create_task(audit(homes, Random(SEED + 2), books)),
+        ]
+        try:
+            end = loop.time() + SECONDS
+            while loop.time() < end:
+                await hurt(homes, random, told)
+                await asyncio.sleep(random.uniform(0, 1))
+                for task in work:
+                    assert not task.done(), f"after {told}: {task.exception()!r}"
+        finally:
+            for task in work:
+                task.cancel()
+            await asyncio.gather(*work, return_exceptions=True)
+        await check(homes, books, told)
+
+
+async def check(homes: Street, books: Books, told: list[str]) -> None:
+    """Every record that a node took is final, at one height everywhere; the money is all there."""
+    await homes.until(lambda: homes.all_linked(1), f"the nodes found each other again after {told}", LIMIT_S)
+    assert len(books.submitted) > NODES, "there was no load"
+    heights: dict[str, int] = {}
+    for number, record in books.submitted:
+
+        async def final(number: int = number, record: str = record) -> bool:
+            view = await found(homes[number].node.client.record(record))
+            if view is not None and view.state == "final" and view.height is not None:
+                heights[record] = view.height
+            return record in heights
+
+        await homes.until(final, f"{record} is final where it was handed in, after {told}", LIMIT_S)
+    top = max(heights.values())
+    assert await homes.same_state(top)
+    for record, height in heights.items():
+        assert books.final.get(record, height) == height, f"{record} was final at another height; {told}"
+        for each in homes:
+            view = await each.node.client.record(record, height)
+            assert (view.state, view.height) == ("final", height)
+    assert await money_of(homes) == [0] * NODES
+    for each in homes:
+        assert " ERROR " not in each.node.log
+        assert "Traceback" not in each.node.log
