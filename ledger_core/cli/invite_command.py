@@ -16,6 +16,7 @@ from ledger_core.cli.quantities import duration, show_time
 from ledger_core.cli.record_view import role_names
 from ledger_core.client.bodies import roles_value
 from ledger_core.client.home import Home
+from ledger_core.errors import LedgerError
 from ledger_core.keys import address
 from ledger_core.keys.whole_file import write_whole_file
 from ledger_core.records.invitations import InvitationLink, decode_link
@@ -49,6 +50,9 @@ def _invite(arguments: argparse.Namespace) -> None:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(arguments.qr))
 
     async def work(home: Home) -> None:
+        if arguments.qr is not None:
+            # What can't be drawn must fail before an invitation is made.
+            Picture("")
         text = await home.make_invitation(int(time.time()) + span, roles, arguments.address)
         link = decode_link(text)
         if arguments.qr is not None:
@@ -87,7 +91,11 @@ def _explain(link: InvitationLink, text: str) -> None:
 
 
 def _draw(text: str) -> None:
-    picture = Picture(text)
+    try:
+        picture = Picture(text)
+    except LedgerError as error:
+        note(error.message)
+        return
     room = shutil.get_terminal_size().columns
     if picture.width > room:
         note(f"the picture needs {picture.width} columns, there are {room}: write it with --qr FILE.svg")

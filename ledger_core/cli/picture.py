@@ -1,10 +1,12 @@
-"""A text as a QR code: in the terminal, or as an SVG or PNG file."""
+"""A text as a QR code: in the terminal, or as an SVG or PNG file.
+
+Drawing needs segno, which the extra `qr` of the package brings. Everything else works without it: Home
+Assistant, which draws its own QR codes, runs its node from this package and has no segno.
+"""
 
 import io
 from pathlib import Path
 from typing import Final
-
-import segno
 
 from ledger_core.cli.frame import UsageError
 from ledger_core.errors import LedgerError
@@ -18,7 +20,15 @@ class Picture:
     """A QR code with the strongest correction that the text leaves room for."""
 
     def __init__(self, text: str) -> None:
-        """Draw a text; raises LedgerError `picture_too_large`."""
+        """Draw a text; raises LedgerError `picture_too_large` or `picture_unavailable`."""
+        try:
+            import segno  # noqa: PLC0415 - may be absent
+        except ImportError as error:
+            raise LedgerError(
+                "picture_unavailable",
+                "a QR code can't be drawn, for segno is not installed: pip install 'energy-ledger[qr]', or "
+                "hand on the text itself",
+            ) from error
         try:
             self._code = segno.make_qr(text, error="l", boost_error=True)
         except segno.DataOverflowError as error:

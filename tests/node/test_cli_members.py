@@ -3,6 +3,7 @@
 import asyncio
 import io
 import stat
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -103,6 +104,25 @@ def test_a_picture_is_drawn_where_there_is_room(monkeypatch: pytest.MonkeyPatch)
         assert ("█" * 20 in screen.getvalue()) == drawn
         assert ("write it with --qr" in screen.getvalue()) != drawn
         assert "it names no address" in screen.getvalue()
+
+
+def test_without_the_library_only_pictures_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "segno", None)
+    with pytest.raises(LedgerError) as caught:
+        Picture("text")
+    assert caught.value.code == "picture_unavailable"
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    invite_command._draw("text")
+    assert "hand on the text itself" in screen.getvalue()
+
+
+def test_the_program_starts_without_the_library() -> None:
+    """As in Home Assistant, which runs its node from this package."""
+    code = "import sys; sys.modules['segno'] = None; import ledger_core.cli as c; c.main(['--version'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.startswith(b"energy-ledger ")
 
 
 def test_a_picture_holds_what_it_should() -> None:
