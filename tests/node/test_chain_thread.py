@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from ledger_core.errors import ChainError
+from ledger_core.errors import ChainError, LedgerError, RuleError
 from ledger_core.node import chain_thread
+from ledger_core.node.api_backend import EngineBackend, NodeSide
 from ledger_core.node.engine.engine import Engine
 from ledger_core.node.engine.outputs import NodeEvent, RecordPooled
 from tests.core.actions import SLOT, WINDOW, offer, street
@@ -63,7 +64,15 @@ async def test_nothing_is_done_before_the_start_nor_after_the_stop(
         assert len(ticks) == count
 
 
-@pytest.mark.parametrize("failure", [ChainError("disk_full", "the disk is full"), OSError("no room")])
+@pytest.mark.parametrize(
+    "failure",
+    [
+        ChainError("disk_full", "the disk is full"),
+        OSError("no room"),
+        RuleError("a_code", "a rule's refusal"),
+        ZeroDivisionError("a mistake"),
+    ],
+)
 async def test_a_tick_that_fails_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception
 ) -> None:
@@ -109,3 +118,27 @@ async def test_what_happened_before_a_failure_comes_out_as_well(tmp_path: Path) 
         with pytest.raises(ChainError):
             await api.thread.run(work)
         assert api.log.page(None, 500)[-1].event == "record_pooled"
+
+
+async def test_a_disk_that_fails_under_records_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    troubles: list[Exception] = []
+    async with api_world(tmp_path, street()) as api:
+        record = offer(api.world, start=WINDOW + 50 * SLOT)
+        side = NodeSide(failed=troubles.append)
+        backend = EngineBackend(api.thread, None, api.log, None, list, list, side)  # type: ignore[arg-type]
+        failure = ChainError("disk_full", "the disk is full")
+
+        def submit(*_: object) -> bytes:
+            raise failure
+
+        monkeypatch.setattr(Engine, "submit", submit)
+        monkeypatch.setattr(Engine, "submit_all", submit)
+        for work in (backend.submit(record.envelope), backend.submit_all([record.envelope])):
+            with pytest.raises(ChainError):
+                await work
+        assert troubles == [failure, failure]
+        assert (backend.mining.on, backend.mining.share, backend.mining.rate) == (False, 0.0, 0.0)
+        with pytest.raises(LedgerError, match="no mining process"):
+            await backend.mining.change(on=True)
