@@ -1,8 +1,12 @@
 """What a user does in Home Assistant's web interface, by the words and fields that are on the screen."""
 
+import asyncio
 import re
 from dataclasses import dataclass, field
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
+
+from PIL import Image
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,12 +47,12 @@ class Ui:
     pictures: Path
     taken: list[str] = field(default_factory=list)
 
-    async def shot(self, name: str, *, dialog: bool = False) -> None:
-        """Keep a picture of the page, once it has come to rest."""
+    async def shot(self, name: str) -> None:
+        """Keep a picture of the page, once it has come to rest; few colours make it small."""
         await self.rest()
-        path = self.pictures / f"{len(self.taken) + 1:02}-{name}.png"
-        await self.page.screenshot(path=path, animations="disabled")
-        self.taken.append(path.name)
+        picture = Image.open(BytesIO(await self.page.screenshot(animations="disabled"))).convert("RGB")
+        await asyncio.to_thread(picture.quantize(128).save, self.pictures / f"{name}.png", optimize=True)
+        self.taken.append(name)
 
     async def rest(self) -> None:
         """Wait until the page does nothing more that can be seen: two pictures in a row are equal."""
