@@ -58,6 +58,21 @@ def state(gate: Gate) -> tuple[TradeState, Block | None]:
     return sale.state, sale.block
 
 
+def test_a_store_that_charges_with_what_was_sold_is_held_until_it_is_delivered() -> None:
+    """The sun gives 3100 W more than the house takes, and all of it goes into the battery."""
+    gate = agreed_gate()
+    charging = {ASSET: replace(BATTERY, output_w=-3087)}
+    idle = {ASSET: replace(BATTERY, output_w=50)}
+    first = gate.evaluate(world(900.0, TRADE, surplus_w=0, measured_at=899.0, devices=charging))
+    assert first == [Command(ASSET, 50, 1800.0, 200), Started(TRADE)]
+    for now in (915.0, 930.0, 960.0):
+        assert gate.evaluate(world(now, TRADE, surplus_w=3150, measured_at=now, devices=idle)) == []
+    clouds = world(990.0, TRADE, surplus_w=400, measured_at=990.0, devices=idle)
+    assert gate.evaluate(clouds) == [Command(ASSET, 1650, 1800.0, 200)]
+    over = gate.evaluate(world(1800.0, TRADE, surplus_w=2000, measured_at=1800.0, devices=idle))
+    assert Release(ASSET, "window_ended") in over
+
+
 def test_it_opens_for_a_confirmed_trade_at_its_window() -> None:
     gate = agreed_gate()
     assert gate.evaluate(world(899.0, TRADE)) == []

@@ -25,6 +25,8 @@ RETRY_S = 30.0
 CORRECT_S = 3.0
 """A command's power is corrected at most so often."""
 DEADBAND_W = 30
+HELD_W = 50
+"""What a store gives at least that would charge with what was sold."""
 CATCH_UP_PERMILLE = 1100
 RESUME_PERMILLE = 20
 """A store that reached its reserve delivers again when it is so far above it."""
@@ -184,6 +186,8 @@ class _Asset:
     retry_at: float = 0.0
     block: Block | None = None
     at_reserve: bool = False
+    held: bool = False
+    """It charged with what was sold, and is told to give a little instead until that is delivered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,6 +385,7 @@ class Gate:
             if row.power_w:
                 actions.append(Release(asset, str(block or self._why(asset, world))))
                 row.power_w = 0
+            row.held = False
             return
         row.block = None
         target = sum(self._target(sale, world) for sale in sales)
@@ -444,6 +449,11 @@ class Gate:
             output = device.output_w if device.output_w is not None else row.power_w
             gap = all_targets - world.surplus_w
             wanted = output + gap * target // max(all_targets, 1)
+            # A store that takes what was sold: were it let go as soon as that leaves the home, it would take
+            # it again.
+            row.held = row.held or (output < 0 < gap)
+            if row.held:
+                wanted = max(wanted, HELD_W)
         return min(wanted, device.max_w)
 
     def _worth(self, row: _Asset, power: int, until: float, target: int, world: World) -> bool:
