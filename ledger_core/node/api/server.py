@@ -50,6 +50,7 @@ class ApiServer:
         self._document = msgspec.json.encode(openapi.document())
         self._sockets: set[web.WebSocketResponse] = set()
         self._runner: web.AppRunner | None = None
+        self._is_closing = False
         self.port = 0
         """The port that is open."""
 
@@ -65,6 +66,7 @@ class ApiServer:
         Raises ApiError `api_port_in_use` or `api_host_unusable`.
         """
         self._guard = Guard(self._token, self._limits)
+        self._is_closing = False
         app = web.Application(middlewares=[self._problems], client_max_size=self._limits.body_bytes)
         for route in ROUTES:
             app.router.add_route(route.method, route.path, self._bound(route))
@@ -84,8 +86,12 @@ class ApiServer:
 
     async def close(self) -> None:
         """Close streams and port."""
-        await stream.go_away(list(self._sockets))
         runner, self._runner = self._runner, None
+        self._is_closing = True
+        # Nobody new comes meanwhile: who is told to go away may be quick to come back.
+        for site in () if runner is None else list(runner.sites):
+            await site.stop()
+        await stream.go_away(list(self._sockets))
         if runner is not None:
             await runner.cleanup()
 
@@ -167,7 +173,10 @@ class ApiServer:
                 raise RefusedError(426, "websocket_needed", "this path takes WebSockets only")
             await socket.prepare(request)
             self._sockets.add(socket)
-            await stream.follow(socket, log, cursor)
+            if self._is_closing:
+                await stream.go_away([socket])
+            else:
+                await stream.follow(socket, log, cursor)
         finally:
             self._sockets.discard(socket)
             leave()
