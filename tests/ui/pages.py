@@ -140,11 +140,14 @@ class Ui:
             await box.blur()
 
     async def _choose(self, place: Locator, label: str) -> None:
-        for shown in await place.get_by_text(label, exact=True).all():
-            if await shown.is_visible():
-                await shown.click()
-                return
-        await place.locator("ha-select, ha-generic-picker, ha-combo-box").first.click()
+        shown = place.get_by_text(label, exact=True).and_(self.page.locator(":visible"))
+        boxes = place.locator("ha-select, ha-generic-picker, ha-combo-box")
+        if await shown.count():
+            # Of a closed box it is what is chosen already, of a list the choice to click.
+            if not await boxes.count():
+                await shown.first.click()
+            return
+        await boxes.first.click()
         await self.page.get_by_text(label, exact=True).and_(self.page.locator(":visible")).last.click()
 
     async def open_section(self, title: str) -> None:
