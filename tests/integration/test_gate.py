@@ -115,7 +115,7 @@ async def test_the_reserve_and_a_lost_device_end_it(homes: Street) -> None:
     set_battery(homes.hass, "anna", soc=60)
     homes.node.world.now += 31
     await homes.look()
-    assert homes.commands[-1] == (NUMBER, pytest.approx(2070, abs=30)), "what is missing is made up for"
+    assert homes.commands[-1][1] == pytest.approx(2070, abs=30), "what is missing is made up for"
     homes.hass.states.async_set(NUMBER, "unavailable")
     homes.hass.states.async_set("sensor.anna_soc", "unavailable")
     await homes.hass.async_block_till_done()

@@ -84,10 +84,12 @@ def test_a_jump_does_not_become_true_by_waiting() -> None:
 
 
 def test_a_coarse_meter_may_step() -> None:
-    m = meter(rating_w=1000)
+    m = meter(rating_w=10_000)
     m.take(Sample(890.0, 1000, 0))
-    m.take(Sample(892.0, 1100, 0))
+    m.take(Sample(892.0, 2000, 0))
     assert m.pause is None
+    m.take(Sample(893.0, 6000, 0))
+    assert m.pause is not None
 
 
 def test_a_clock_that_is_set_back_pauses() -> None:

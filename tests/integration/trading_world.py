@@ -81,6 +81,27 @@ def battery_device(home: str, capacity_wh: int = 10_000) -> ConfigSubentryData:
     )
 
 
+def sun_device(home: str) -> ConfigSubentryData:
+    """A home's PV system, which feeds in by itself."""
+    return _device(home, "pv", entities={"power": f"sensor.{home}_pv"})
+
+
+def fuel_cell_device(home: str) -> ConfigSubentryData:
+    """A home's fuel cell with its tank."""
+    return _device(
+        home,
+        "fuel_cell",
+        rating_w=2_000,
+        capacity_wh=20_000,
+        entities={"power": f"sensor.{home}_cell", "energy_available": f"sensor.{home}_tank"},
+    )
+
+
+def set_power(hass: HomeAssistant, entity: str, watts: int) -> None:
+    """Have a power sensor tell a figure."""
+    hass.states.async_set(entity, str(watts), {"unit_of_measurement": "W"}, force_update=True)
+
+
 @dataclass
 class Street:
     """The homes, their entries, and what their number entities were told."""

@@ -289,7 +289,7 @@ class TradingEngine:
     def _drawn(self) -> int:
         """Return what the home drew from the grid since the last look, Wh."""
         meter = meter_of(self._entry.runtime_data.devices)
-        imported = grid_now(None if meter is None else meter[1], self._clock()).imported_wh
+        imported = grid_now(None if meter is None else meter[1]).imported_wh
         before, self._imported = self._imported, imported if imported is not None else self._imported
         return max(imported - before, 0) if imported is not None and before is not None else 0
 

@@ -47,12 +47,12 @@ class Flows:
     load_w: int | None
 
 
-def flows_now(devices: Mapping[str, DeviceRuntime], now: float) -> Flows:
+def flows_now(devices: Mapping[str, DeviceRuntime]) -> Flows:
     """Return what is generated and used now."""
     generated = [output_w(runtime) for runtime in devices.values() if runtime.kind in SUNNY]
     generation = None if any(value is None for value in generated) else sum(filter(None, generated))
     meter = meter_of(dict(devices))
-    grid = grid_now(None if meter is None else meter[1], now)
+    grid = grid_now(None if meter is None else meter[1])
     for runtime in devices.values():
         told = runtime.coordinator.data.number(Field.LOAD_W)
         if told is not None and runtime.coordinator.last_update_success and grid.surplus_w is None:
@@ -149,7 +149,7 @@ class Forecaster:
 
     async def async_look(self, now: float) -> None:
         """Take what flows now, and from time to time Home Assistant's solar forecast."""
-        self.flows = flows_now(self._entry.runtime_data.devices, now)
+        self.flows = flows_now(self._entry.runtime_data.devices)
         if self.memory.take(self.flows, dt_util.as_local(moment(int(now))), now):
             self._store.async_delay_save(self.memory.kept, 60)
         if now - self._solar_at >= FORECAST_S:

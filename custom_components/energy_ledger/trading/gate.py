@@ -18,7 +18,7 @@ from ..devices.errors import CommandError, DeviceError, ReserveReached
 from ..events import EndReason, HomeEvent, async_tell, delivery_ended, delivery_started, shortfall_expected
 from . import clock as clocks
 from .gate_core import Action, Block, Command, End, Ended, Gate, Release, SaleView, Short, Started, World
-from .house import delivering_command, device_now, grid_now, level_field, meter_of
+from .house import delivering_command, device_now, grid_now, level_field, meter_age_s, meter_of
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -42,6 +42,7 @@ class DeliveryGate:
         self._task: asyncio.Task[None] | None = None
         self._unsubscribe: list[Callable[[], None]] = []
         self._lost_at: float | None = None
+        self._measured_at = 0.0
         self._listeners: list[Callable[[], None]] = []
         self._lock = asyncio.Lock()
         self.core = Gate()
@@ -68,6 +69,9 @@ class DeliveryGate:
         self.core.restore(await self._store.async_load() or {}, data.ledger.data.trades)
         self._unsubscribe.append(data.ledger.async_add_listener(self._on_ledger))
         self._unsubscribe.append(data.ledger.listen(self._on_event))
+        meter = meter_of(data.devices)
+        if meter is not None:
+            self._unsubscribe.append(meter[1].coordinator.async_add_listener(self._on_meter))
         for runtime in data.devices.values():
             self._unsubscribe.append(runtime.coordinator.async_add_listener(self.kick))
         if data.settings is not None:
@@ -99,6 +103,12 @@ class DeliveryGate:
         elif self._lost_at is None:
             self._lost_at = self._clock()
         self.kick()
+
+    @callback
+    def _on_meter(self) -> None:
+        meter = meter_of(self._entry.runtime_data.devices)
+        if meter is not None:
+            self._measured_at = self._clock() - meter_age_s(meter[1].coordinator.data)
 
     @callback
     def _on_event(self, event: EventView) -> None:
@@ -151,7 +161,7 @@ class DeliveryGate:
             if name in assets
         }
         meter = meter_of(data.devices)
-        grid = grid_now(None if meter is None else meter[1], now)
+        grid = grid_now(None if meter is None else meter[1])
         slot_s = view.status.slot_s
         return World(
             now=now,
@@ -165,7 +175,7 @@ class DeliveryGate:
             known_until=None if self._lost_at is None else self._lost_at + slot_s,
             devices=devices,
             surplus_w=grid.surplus_w,
-            measured_at=grid.measured_at,
+            measured_at=self._measured_at,
             exported_wh=grid.exported_wh,
             imported_wh=grid.imported_wh,
         )

@@ -31,7 +31,6 @@ class Grid:
     """What the home's meter tells: W now and Wh so far."""
 
     surplus_w: int | None
-    measured_at: float
     imported_wh: int | None
     exported_wh: int | None
 
@@ -86,15 +85,14 @@ def meter_of(devices: dict[str, DeviceRuntime]) -> tuple[str, DeviceRuntime] | N
     return None
 
 
-def grid_now(runtime: DeviceRuntime | None, now: float) -> Grid:
+def grid_now(runtime: DeviceRuntime | None) -> Grid:
     """Return what a meter tells; nothing where there is none or it is away."""
     if runtime is None or not runtime.coordinator.last_update_success:
-        return Grid(None, 0.0, None, None)
+        return Grid(None, None, None)
     readings = runtime.coordinator.data
     given, drawn = readings.number(Field.EXPORT_W), readings.number(Field.IMPORT_W)
     surplus = None if given is None or drawn is None else given - drawn
-    age = readings[Field.EXPORT_W].age_s or 0.0
-    return Grid(surplus, now - age, readings.number(Field.IMPORT_WH), readings.number(Field.EXPORT_WH))
+    return Grid(surplus, readings.number(Field.IMPORT_WH), readings.number(Field.EXPORT_WH))
 
 
 def sample_of(runtime: DeviceRuntime, now: float) -> Sample | None:
@@ -105,6 +103,12 @@ def sample_of(runtime: DeviceRuntime, now: float) -> Sample | None:
     imported, exported = readings.number(Field.IMPORT_WH), readings.number(Field.EXPORT_WH)
     if imported is None and exported is None:
         return None
-    known = [readings[field].age_s or 0.0 for field in (Field.IMPORT_WH, Field.EXPORT_WH)]
     # A meter of one direction: the other register never moves.
-    return Sample(now - max(known), imported or 0, exported or 0)
+    return Sample(now - meter_age_s(readings), imported or 0, exported or 0)
+
+
+def meter_age_s(readings: Readings) -> float:
+    """Return how long ago a meter told anything: a register that rests is not told anew."""
+    fields = (Field.IMPORT_WH, Field.EXPORT_WH, Field.IMPORT_W, Field.EXPORT_W)
+    ages = [age for field in fields if (age := readings[field].age_s) is not None]
+    return min(ages, default=0.0)

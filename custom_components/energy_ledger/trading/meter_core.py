@@ -119,7 +119,8 @@ class Boundaries:
 
     def _plausible(self, last: Sample, sample: Sample) -> bool:
         """Whether a sample may follow; if not, readings pause."""
-        seconds = int(sample.at - last.at) + 1
+        # Coarse registers move in steps, so a step is held against what a whole slot could carry.
+        seconds = max(int(sample.at - last.at) + 1, self.slot_s)
         limit = energy(self.rating_w, seconds) * JUMP_PERMILLE // 1000 + JUMP_WH
         for register, before, after in (
             ("import", last.import_wh, sample.import_wh),

@@ -29,6 +29,8 @@ SAVE_DELAY_S = 10.0
 RETRY_S = 20.0
 RESEND_S = 300.0
 """Boundaries that were sent and are in no block by then are sent again."""
+BOUNDARY_S = 0.02
+"""So long after a boundary its reading begins, so that it is never taken for one before it."""
 ISSUE_METER = "meter_implausible"
 _KNOWN = frozenset({"reading_conflict"})
 """The chain holds other registers for a boundary: ours come too late to change anything."""
@@ -48,7 +50,7 @@ class Metering:
             hass, STORAGE_VERSION, f"{DOMAIN}.metering.{entry.entry_id}"
         )
         self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._unsubscribe: list[Callable[[], None]] = []
         self._subentry_id = ""
         self._runtime: DeviceRuntime | None = None
@@ -85,19 +87,21 @@ class Metering:
         self._unsubscribe.append(self._runtime.coordinator.async_add_listener(self._on_reading))
         self._unsubscribe.append(data.ledger.listen(self._on_event))
         self._unsubscribe.append(data.ledger.async_add_listener(self._on_ledger))
-        self._task = self._entry.async_create_background_task(
-            self._hass, self._run(), f"{DOMAIN} {self._entry.title} metering"
-        )
+        self._tasks = [
+            self._entry.async_create_background_task(self._hass, work, f"{DOMAIN} {self._entry.title} {name}")
+            for name, work in (("metering", self._run()), ("slot boundaries", self._read_at_boundaries()))
+        ]
         self._on_reading()
 
     async def async_stop(self) -> None:
         """End; what is not in the chain yet is kept."""
         while self._unsubscribe:
             self._unsubscribe.pop()()
-        task, self._task = self._task, None
-        if task is not None:
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
             task.cancel()
-            await asyncio.wait([task])
+        if tasks:
+            await asyncio.wait(tasks)
         if self.core is not None:
             await self._store.async_save(self._kept())
 
@@ -113,6 +117,14 @@ class Metering:
                     return view.rating_w
         subentry = self._entry.subentries[self._subentry_id]
         return int(subentry.data.get("rating_w", 0)) or 100_000
+
+    async def _read_at_boundaries(self) -> None:
+        """Read the meter at every slot boundary besides its polls: a delivery begins or ends just there."""
+        while self._runtime is not None and self.core is not None:
+            now = self._clock()
+            boundary = (int(now) // self.core.slot_s + 1) * self.core.slot_s
+            await asyncio.sleep(boundary - now + BOUNDARY_S)
+            await self._runtime.coordinator.async_refresh()
 
     # --- samples ----------------------------------------------------------------------------------------
 

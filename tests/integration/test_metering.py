@@ -1,0 +1,136 @@
+"""Metering at work: read at the boundary, kept while the node is away, sent once it is back."""
+
+import time
+from collections.abc import AsyncIterator
+from unittest.mock import patch
+
+import pytest
+from homeassistant.core import HomeAssistant
+
+from custom_components.energy_ledger.trading.house import meter_of
+from custom_components.energy_ledger.trading.metering import Metering
+from ledger_core.client import RefusedError, TimedOutError
+from ledger_core.client.home import Home
+from ledger_core.records.readings import Quality
+from tests.core.world import World
+from tests.node.api_world import ApiWorld
+
+from .conftest import EntryMaker, wait_until
+from .trading_world import Street, battery_device, meter_device, set_battery, set_meter, street
+
+
+@pytest.fixture
+def world() -> World:
+    """Founded at the next slot boundary, so that windows do not depend on the time of day."""
+    return World(created=-(-int(time.time()) // 900) * 900)
+
+
+@pytest.fixture
+async def homes(hass: HomeAssistant, node: ApiWorld, make_entry: EntryMaker) -> AsyncIterator[Street]:
+    """Anna with a meter and a battery."""
+    async with street(hass, node, make_entry) as found:
+        set_meter(hass, "anna", import_wh=1000, export_wh=2000)
+        set_battery(hass, "anna", soc=55)
+        await found.add("anna", meter_device("anna"), battery_device("anna"))
+        await found.register()
+        yield found
+
+
+def counted(homes: Street, import_wh: int) -> None:
+    """The meter tells a new figure now."""
+    set_meter(homes.hass, "anna", import_wh=import_wh, export_wh=2000, surplus_w=-import_wh)
+
+
+async def boundary(homes: Street, import_wh: int) -> int:
+    """Let the time pass to just after the next boundary; returns it."""
+    end = (homes.now // 900 + 1) * 900
+    homes.node.world.now = end - 10
+    counted(homes, import_wh - 10)
+    await homes.hass.async_block_till_done()
+    homes.node.world.now = end + 10
+    counted(homes, import_wh + 10)
+    await homes.hass.async_block_till_done()
+    return end
+
+
+async def test_boundaries_go_into_the_chain_with_what_is_stored(homes: Street) -> None:
+    end = await boundary(homes, 1200)
+    metering = homes.trading("anna").metering
+    assert metering.core is not None
+    row = metering.core.pending[-1]
+    assert (row.end, row.import_wh, row.quality) == (end, 1200, Quality.INTERPOLATED)
+    await metering.async_send()
+    assert await metering.async_send() == 0, "sent is not sent again at once"
+    await homes.mine()
+    assert metering.core.pending == []
+    battery = next(
+        asset for asset in homes.entries["anna"].runtime_data.ledger.data.assets if asset.kind == "battery"
+    )
+    assert (battery.energy_wh, battery.energy_at) == (5500, end)
+
+
+async def test_what_the_node_does_not_take_is_kept_and_sent_later(homes: Street) -> None:
+    metering = homes.trading("anna").metering
+    assert metering.core is not None
+    away = TimedOutError("timeout", "the node did not answer in time")
+    busy = RefusedError("meter_unknown", "the meter is not registered", 409)
+    with patch.object(Home, "readings", side_effect=[away, busy, *[away] * 20]):
+        await boundary(homes, 1200)
+        await metering.async_send()
+        await metering.async_send()
+        await boundary(homes, 1300)
+        assert metering.refused in (None, "meter_unknown")
+        assert len(metering.core.pending) >= 2
+    entry = homes.entries["anna"]
+    await homes.hass.config_entries.async_reload(entry.entry_id)
+    await homes.hass.async_block_till_done()
+    homes.follow_clock(entry)
+    metering = homes.trading("anna").metering
+    assert metering.core is not None
+    homes.node.world.now += 400
+    await metering.async_send()
+    await homes.mine(2)
+    assert metering.core.pending == [], "both, in one record"
+
+
+async def test_a_boundary_that_the_chain_knows_otherwise_is_given_up(homes: Street) -> None:
+    metering = homes.trading("anna").metering
+    assert metering.core is not None
+    with patch.object(Home, "readings", side_effect=TimedOutError("timeout", "later")):
+        end = await boundary(homes, 1200)
+        await boundary(homes, 1300)
+    conflict = RefusedError("reading_conflict", "the boundary is known with other registers", 409)
+    conflict.details = {"end": end}
+    with patch.object(Home, "readings", side_effect=conflict):
+        homes.node.world.now += 400
+        await metering.async_send()
+    assert end not in [row.end for row in metering.core.pending]
+
+
+async def test_the_meter_is_read_at_the_boundary_itself(homes: Street) -> None:
+    began, end = time.monotonic(), (homes.now // 900 + 1) * 900
+    metering = Metering(homes.hass, homes.entries["anna"], clock=lambda: end - 0.2 + time.monotonic() - began)
+    found = meter_of(homes.entries["anna"].runtime_data.devices)
+    assert found is not None
+    coordinator = found[1].coordinator
+    read = coordinator.async_refresh
+
+    async def refresh() -> None:
+        counted(homes, 1003)
+        await read()
+
+    with patch.object(coordinator, "async_refresh", refresh):
+        await metering.async_start()
+        core = metering.core
+        assert core is not None
+        await wait_until(lambda: core.pending and core.pending[-1].end == end)
+        assert (core.pending[-1].quality, core.pending[-1].import_wh) == (Quality.MEASURED, 1003)
+        await metering.async_stop()
+
+
+async def test_a_home_without_a_meter_meters_nothing(homes: Street) -> None:
+    await homes.add("bert")
+    metering = homes.trading("bert").metering
+    assert metering.core is None
+    assert await metering.async_send() == 0
+    assert metering.pause is None

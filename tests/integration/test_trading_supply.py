@@ -1,0 +1,219 @@
+"""What each kind of device can sell, forecasts behind it, and statements of what was settled."""
+
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+from unittest.mock import patch
+
+import pytest
+from homeassistant.core import HomeAssistant
+
+from custom_components.energy_ledger.trading.prices_now import entity_price
+from custom_components.energy_ledger.trading.rule_config import RuleProblem
+from custom_components.energy_ledger.trading.rule_state import RuleStatus
+from custom_components.energy_ledger.trading.statement_core import Account
+from ledger_core.client.views import EventView
+from ledger_core.keys import address
+from tests.core.world import World
+from tests.node.api_world import ApiWorld
+
+from .conftest import EntryMaker
+from .trading_world import (
+    Street,
+    battery_device,
+    fuel_cell_device,
+    meter_device,
+    set_battery,
+    set_meter,
+    set_power,
+    street,
+    sun_device,
+)
+
+
+@pytest.fixture
+def world() -> World:
+    """Founded at the next slot boundary, so that windows do not depend on the time of day."""
+    return World(created=-(-int(time.time()) // 900) * 900)
+
+
+@pytest.fixture
+async def homes(hass: HomeAssistant, node: ApiWorld, make_entry: EntryMaker) -> AsyncIterator[Street]:
+    """Anna with sun, a full battery and a fuel cell."""
+    async with street(hass, node, make_entry) as found:
+        hass.states.async_set("input_number.anna_discharge", "0", {"unit_of_measurement": "W"})
+        set_meter(hass, "anna", import_wh=1000, export_wh=2000, surplus_w=2500)
+        set_battery(hass, "anna", soc=100)
+        set_power(hass, "sensor.anna_pv", 3000)
+        set_power(hass, "sensor.anna_cell", 0)
+        energy = {"unit_of_measurement": "Wh", "device_class": "energy_storage"}
+        hass.states.async_set("sensor.anna_tank", "15000", energy)
+        await found.add(
+            "anna",
+            meter_device("anna"),
+            sun_device("anna"),
+            battery_device("anna"),
+            fuel_cell_device("anna"),
+        )
+        await found.register()
+        yield found
+
+
+async def sell(homes: Street, device: str, **amount: Any) -> str:
+    data = {
+        "device": homes.subentry("anna", f"anna {device}"),
+        "price_section": {"source": "fixed", "price": 0.2},
+        "amount_section": {"horizon_slots": 1, **amount},
+    }
+    return await homes.add_rule("anna", "sell", data, f"sell {device}")
+
+
+async def test_sun_battery_and_fuel_cell_sell_what_they_have(homes: Street) -> None:
+    await sell(homes, "pv")
+    await sell(homes, "battery")
+    await sell(homes, "fuel_cell", basis="capacity", max_kw=1.5)
+    await homes.turn_on("anna")
+    await homes.look()
+    await homes.mine()
+    view = homes.entries["anna"].runtime_data.ledger.data
+    kinds = {asset.asset: asset.kind for asset in view.assets}
+    offered = {kinds[str(offer.asset)]: (offer.basis, offer.quantity) for offer in view.offers}
+    assert offered == {
+        "pv": ("energy", 625),  # 2500 W beyond the home's 500 W, the battery being full
+        "battery": ("energy", 1250),  # 5 kW for a slot, of 8 kWh above the reserve
+        "fuel_cell": ("capacity", 1500),
+    }
+    surplus = homes.hass.states.get("sensor.test_street_surplus")
+    assert surplus is not None
+    assert surplus.attributes["generation_w"] == 3000
+    assert surplus.attributes["consumption_w"] == 500
+    assert surplus.attributes["reserve_kwh"] == 2
+    assert surplus.attributes["slots"][1]["generation_kwh"] == 0.75
+
+
+async def test_the_battery_is_charged_before_the_sun_is_sold(homes: Street) -> None:
+    set_battery(homes.hass, "anna", soc=50)
+    rule = await sell(homes, "pv")
+    await homes.look()
+    state = homes.trading("anna").rules[rule]
+    assert state.status is RuleStatus.DRY_RUN
+    decided = state.last()
+    assert decided is not None
+    assert decided.decision.figures["spare_wh"] == 0
+
+
+async def test_what_came_from_the_grid_is_not_sold(homes: Street) -> None:
+    set_battery(homes.hass, "anna", soc=50)
+    await homes.look()
+    # Over night 3 kWh come from the grid into the battery, in steps that the home's meter sees.
+    for step in range(1, 4):
+        homes.node.world.now += 400
+        set_meter(homes.hass, "anna", import_wh=1000 + step * 1000, export_wh=2000, surplus_w=-9000)
+        set_battery(homes.hass, "anna", soc=50 + step * 10)
+        await homes.look()
+    engine = homes.trading("anna")
+    asset = homes.entries["anna"].runtime_data.devices[homes.subentry("anna", "anna battery")].asset_id
+    assert asset is not None
+    assert engine._desk.notebook.pages.origins[asset.hex()] == [5000, 3000]
+
+
+async def test_home_assistants_own_solar_forecast_counts(homes: Street) -> None:
+    engine = homes.trading("anna")
+    hour = homes.now // 3600 * 3600
+    told = {
+        "wh_hours": {datetime.fromtimestamp(hour + n * 3600, UTC).isoformat(): 1000 * n for n in range(24)}
+    }
+
+    class Manager:
+        data: ClassVar[dict[str, Any]] = {
+            "energy_sources": [{"type": "solar", "config_entry_solar_forecast": ["one", "gone"]}]
+        }
+
+    async def manager(_: HomeAssistant) -> Manager:
+        return Manager()
+
+    async def forecast(_hass: HomeAssistant, _entry_id: str) -> dict[str, Any]:
+        return told
+
+    async def platforms(_: HomeAssistant) -> dict[str, Any]:
+        return {"energy_ledger": forecast}
+
+    hass, module = homes.hass, "custom_components.energy_ledger.trading.forecast."
+    hass.config.components.add("energy")
+    entry = homes.entries["anna"]
+    with (
+        patch(f"{module}async_get_manager", manager),
+        patch(f"{module}async_get_energy_platforms", platforms),
+        patch.object(
+            hass.config_entries, "async_get_entry", side_effect=lambda name: entry if name == "one" else None
+        ),
+    ):
+        engine.forecaster._solar_at = 0
+        await engine.forecaster.async_look(homes.now)
+    assert engine.forecaster.has_solar_forecast
+    slots = engine.forecaster.slots(homes.now, 40)
+    assert slots is not None
+    far = next(slot for slot in slots if slot.start >= hour + 5 * 3600)
+    assert far.generation_wh == 5000 // 4
+
+
+def test_prices_in_other_units(hass: HomeAssistant) -> None:
+    for value, unit, price in (
+        ("32.5", "ct/kWh", 325_000),
+        ("120", "EUR/MWh", 120_000),
+        ("0.0003", "EUR/Wh", 300_000),
+        ("0.3", None, 300_000),
+    ):
+        hass.states.async_set("sensor.price", value, {"unit_of_measurement": unit} if unit else {})
+        assert entity_price(hass, "sensor.price") == price
+    for value in ("-1", "nan", "1e9", "cheap"):
+        hass.states.async_set("sensor.price", value)
+        with pytest.raises(RuleProblem, match="entity_no_price"):
+            entity_price(hass, "sensor.price")
+
+
+async def test_statements_of_a_month(homes: Street) -> None:
+    statements = homes.trading("anna").statements
+    anna, bert = homes.node.world["anna"].id, homes.node.world["bert"].id
+
+    def settled(block: str, slot_end: int, **changes: Any) -> EventView:
+        data = {
+            "trade": "7" * 64,
+            "slot_end": slot_end,
+            "seller": bert.hex(),
+            "buyer": anna.hex(),
+            "agreed_wh": 500,
+            "sent_wh": 500,
+            "received_wh": 450,
+            "delivered_wh": 450,
+            "paid": 90_000,
+            "shortfall_paid": 0,
+            "disputed": False,
+        }
+        return EventView(
+            cursor="1-" + "0" * 16,
+            event="slot_settled",
+            height=9,
+            block=block,
+            time=slot_end,
+            data=data | changes,
+        )
+
+    noon = int(datetime(2026, 11, 10, 12, tzinfo=UTC).timestamp())
+    statements.take(settled("a" * 64, noon))
+    statements.take(settled("b" * 64, noon + 900))
+    statements.take(settled("c" * 64, noon + 1800, seller="9" * 64, buyer="8" * 64))
+    undone = settled("b" * 64, noon)
+    statements.take(
+        EventView(cursor=undone.cursor, event="block_undone", height=9, block="b" * 64, time=noon, data={})
+    )
+    assert [line.slot_end for line in statements.of_month("2026-11")] == [noon]
+    assert statements.of_month("2026-10") == []
+    assert statements.points("7" * 64) == 9
+    assert statements.points("0" * 64) is None
+    assert address(bert) in statements.csv("2026-11")
+    account = Account(name="Anna", iban="DE89370400440532013000")
+    assert "<InstdAmt" in statements.payments("2026-11", account, {address(bert): account})
+    statements.take(settled("d" * 64, noon + 101 * 86_400))
+    assert len(statements.of_month("2026-11")) == 0, "kept for some months"
