@@ -7,7 +7,7 @@ import pytest
 from homeassistant.core import HomeAssistant
 
 from custom_components.energy_ledger.events import Happening, HomeEvent
-from custom_components.energy_ledger.trading.gate_core import Block, TradeState
+from custom_components.energy_ledger.trading.gate_model import Block, TradeState
 from ledger_core.client.bodies import OfferTerms
 from ledger_core.client.views import TradeView
 from tests.core.world import World

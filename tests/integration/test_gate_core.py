@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from custom_components.energy_ledger.trading.agreed import agreed_from, agreed_in
-from custom_components.energy_ledger.trading.gate_core import (
+from custom_components.energy_ledger.trading.gate_core import Gate
+from custom_components.energy_ledger.trading.gate_model import (
     Action,
     Block,
     Command,
     DeviceNow,
     End,
     Ended,
-    Gate,
     Release,
     Short,
     Started,

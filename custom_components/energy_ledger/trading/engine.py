@@ -26,7 +26,7 @@ from .context import Desk
 from .forecast import Forecaster
 from .gate import DeliveryGate
 from .gate import async_remove_storage as remove_gate
-from .gate_core import End
+from .gate_model import End
 from .house import grid_now, meter_of
 from .metering import Metering
 from .metering import async_remove_storage as remove_metering

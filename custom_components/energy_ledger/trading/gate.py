@@ -17,7 +17,8 @@ from ..devices.commands import CommandState, Order, Reserve
 from ..devices.errors import CommandError, DeviceError, ReserveReached
 from ..events import EndReason, HomeEvent, async_tell, delivery_ended, delivery_started, shortfall_expected
 from . import clock as clocks
-from .gate_core import Action, Block, Command, End, Ended, Gate, Release, SaleView, Short, Started, World
+from .gate_core import Gate
+from .gate_model import Action, Block, Command, End, Ended, Release, SaleView, Short, Started, World
 from .house import delivering_command, device_now, grid_now, level_field, meter_age_s, meter_of
 
 _LOGGER = logging.getLogger(__name__)

@@ -12,13 +12,26 @@ most a tenth more than the booked power.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Final
 
 from ledger_core.client.views import TradeView
 from ledger_core.units import energy, mean_power, share_out
 
 from .agreed import agreed_from, agreed_in, runs_in, slot_of
+from .gate_model import (
+    Action,
+    Block,
+    Command,
+    DeviceNow,
+    End,
+    Ended,
+    Release,
+    SaleView,
+    Short,
+    Started,
+    TradeState,
+    World,
+)
 
 RETRY_S = 30.0
 """A device that refused or could not be reached is asked again after this time."""
@@ -32,131 +45,6 @@ RESUME_PERMILLE = 20
 """A store that reached its reserve delivers again when it is so far above it."""
 SHORTFALL_WH = 20
 SHORTFALL_PERMILLE = 50
-
-
-class TradeState(StrEnum):
-    """How a sale of this home stands at the gate."""
-
-    WAITING = "waiting"
-    """For its window."""
-    UNCONFIRMED = "unconfirmed"
-    """Not as deep in the chain as the user wants."""
-    DELIVERING = "delivering"
-    DELIVERED = "delivered"
-    """This slot's energy has left the home; the next slot goes on."""
-    BLOCKED = "blocked"
-    """It should be delivered and can't be; the reason tells why."""
-
-
-class Block(StrEnum):
-    """Why a sale that should be delivered is not."""
-
-    DRY_RUN = "dry_run"
-    NODE_AWAY = "node_away"
-    NO_DEVICE = "no_device"
-    DEVICE_LOST = "device_lost"
-    REFUSED = "refused"
-    RESERVE = "reserve"
-
-
-class End(StrEnum):
-    """Why a delivery ended."""
-
-    WINDOW = "window_ended"
-    ENERGY = "energy_delivered"
-    RESERVE = "reserve_reached"
-    TERMINATED = "terminated"
-    LOST = "device_lost"
-    UNLOADED = "unloaded"
-    STOPPED = "stopped"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceNow:
-    """A device that delivers for an asset, as it stands now; W and per mille."""
-
-    commandable: bool
-    """False: it feeds in by itself, such as PV; nothing is commanded."""
-    reachable: bool
-    max_w: int
-    output_w: int | None = None
-    """What it gives now; None: not known."""
-    level_permille: int | None = None
-    """How full its store is; None: it has none, or does not tell."""
-    reserve_permille: int | None = None
-    """None: no reserve is kept."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class World:
-    """All that the gate looks at; times in UTC seconds."""
-
-    now: float
-    slot_s: int
-    home: str
-    """This home's key, hexadecimal."""
-    enabled: bool
-    trades: tuple[TradeView, ...]
-    tip: int
-    final: int
-    known_until: float | None
-    """Until when the newest view of the chain is relied on; None: it is kept up to date."""
-    devices: Mapping[str, DeviceNow]
-    """By asset, hexadecimal."""
-    surplus_w: int | None = None
-    """What the home gives to the grid now, negative when it draws; None: not measured."""
-    measured_at: float = 0.0
-    exported_wh: int | None = None
-    """The meter's cumulative export; None: not measured."""
-    imported_wh: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """Have an asset's device give this power until a time; the reserve is the device's own watch."""
-
-    asset: str
-    power_w: int
-    until: float
-    reserve_permille: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Release:
-    """Take an asset's command back."""
-
-    asset: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """A trade's delivery began."""
-
-    trade: TradeView
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A trade's delivery ended; Wh that left the home for it."""
-
-    trade: TradeView
-    reason: End
-    sent_wh: int
-
-
-@dataclass(frozen=True, slots=True)
-class Short:
-    """A slot's agreed energy will not be reached."""
-
-    trade: TradeView
-    slot_end: int
-    agreed_wh: int
-    expected_wh: int
-    reason: Block | None
-
-
-type Action = Command | Release | Started | Ended | Short
 
 
 @dataclass(slots=True)
@@ -188,17 +76,6 @@ class _Asset:
     at_reserve: bool = False
     held: bool = False
     """It charged with what was sold, and is told to give a little instead until that is delivered."""
-
-
-@dataclass(frozen=True, slots=True)
-class SaleView:
-    """How a sale stands, for people."""
-
-    trade: TradeView
-    state: TradeState
-    block: Block | None
-    sent_wh: int
-    confirmations: int
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ from ledger_core.records.types import AssetKind
 from ..data import DeviceRuntime
 from ..devices.profile.model import CommandName
 from ..devices.readings import Field, Readings
-from .gate_core import DeviceNow
+from .gate_model import DeviceNow
 from .meter_core import Sample
 
 STORES = frozenset({AssetKind.BATTERY, AssetKind.EV, AssetKind.PORTABLE})
