@@ -7,6 +7,8 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from homeassistant.config_entries import SOURCE_USER, SOURCE_ZEROCONF, ConfigFlowResult
 from homeassistant.const import CONF_TOKEN, CONF_URL
 from homeassistant.core import HomeAssistant
@@ -16,6 +18,7 @@ from pytest_homeassistant_custom_component.common import (  # type: ignore[impor
     MockConfigEntry,
 )
 
+from custom_components.energy_ledger.config_flow import EnergyLedgerConfigFlow
 from custom_components.energy_ledger.const import (
     CONF_CHAIN_ID,
     CONF_DIRECTORY,
@@ -29,6 +32,7 @@ from custom_components.energy_ledger.const import (
 from custom_components.energy_ledger.flows.home_key import grouped
 from custom_components.energy_ledger.key_store import async_key_store
 from custom_components.energy_ledger.node_setup import data_directory
+from ledger_core.client import RefusedError
 from ledger_core.client.local import prepare_founding
 from ledger_core.community import encode_genesis
 from ledger_core.keys import SoftwareSigner, address, seed_text
@@ -411,3 +415,48 @@ async def test_another_port(hass: HomeAssistant, tmp_path: Path) -> None:
     result = await fill(hass, result, peer_port=8000, discovery=False)
     assert result["reason"] == "reconfigure_successful"
     assert entry.options == {"mining": False, CONF_PEER_PORT: 8000, CONF_DISCOVERY: False}
+
+
+async def test_the_code_stays_when_the_form_is_shown_again(hass: HomeAssistant) -> None:
+    result = await begin(hass, "create")
+    result = await fill(hass, result, **COMMUNITY)
+    first = await choose(hass, result, "new_key")
+    again = await hass.config_entries.flow.async_configure(result["flow_id"])
+    assert again["description_placeholders"] == first["description_placeholders"]
+    assert again["errors"] == {}
+    done = await fill(hass, again, kept=True)
+    assert done["type"] is FlowResultType.CREATE_ENTRY
+
+
+async def test_remote_that_is_no_node(hass: HomeAssistant, node: ApiWorld, url: str) -> None:
+    async def hello(_: web.Request) -> web.Response:
+        return web.Response(text="hello")
+
+    app = web.Application()
+    app.router.add_get("/v1/status", hello)
+    async with TestServer(app) as server:
+        result = await begin(hass, "remote")
+        result = await fill(hass, result, url=str(server.make_url("")), token=TOKEN)
+        assert result["errors"] == {"base": "not_a_node"}
+    result = await fill(hass, result, url=url, token=TOKEN)
+    assert result["step_id"] == "home_key"
+
+
+async def test_remote_that_is_busy(hass: HomeAssistant, node: ApiWorld, url: str) -> None:
+    result = await begin(hass, "remote")
+    result = await fill(hass, result, url=url, token=TOKEN)
+    busy = RefusedError("too_many_requests", "too much", 429)
+    with patch("ledger_core.client.NodeClient.member", side_effect=busy):
+        result = await with_new_key(hass, result)
+    assert result["errors"] == {"base": "cannot_prepare"}
+    assert result["description_placeholders"] == {"reason": "too much"}
+    result = await fill(hass, result)
+    assert result["step_id"] == "remote_invitation"
+
+
+async def test_nothing_chosen(hass: HomeAssistant) -> None:
+    flow = EnergyLedgerConfigFlow()
+    flow.hass = hass
+    result = await flow.async_step_prepare()
+    assert result["type"] is FlowResultType.ABORT
+    assert result["reason"] == "unknown"

@@ -2,6 +2,7 @@
 
 import time
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from homeassistant.config_entries import ConfigFlowResult
@@ -12,7 +13,8 @@ from pytest_homeassistant_custom_component.common import (  # type: ignore[impor
 )
 
 from custom_components.energy_ledger.const import CONF_DIRECTORY, DOMAIN
-from ledger_core.client import NodeClient
+from custom_components.energy_ledger.flows.options import EnergyLedgerOptionsFlow
+from ledger_core.client import ClientError, NodeClient
 from ledger_core.client.bodies import AssetTerms, asset, withdrawal
 from ledger_core.client.home import Home
 from ledger_core.keys import address
@@ -166,3 +168,33 @@ async def test_what_an_authority_is_shown(
         f"battery {asset_id('battery').hex()}: 5000 W, 9000 Wh; {bert.address}",
         f"Withdrawal; {bert.address}",
     ]
+
+
+async def test_nothing_advertised(hass: HomeAssistant) -> None:
+    entry = MockConfigEntry(domain=DOMAIN, data={CONF_DIRECTORY: "x"})
+    entry.add_to_hass(hass)
+    result = await choose(hass, entry, "settings")
+    without = {key: value for key, value in SETTINGS.items() if key != "advertise"}
+    result = await fill(hass, result, **without)
+    assert result["type"] is FlowResultType.CREATE_ENTRY
+    assert entry.options["advertise"] == ""
+
+
+async def test_a_proposal_while_the_node_belongs_to_others(
+    hass: HomeAssistant, node: ApiWorld, entry: MockConfigEntry
+) -> None:
+    result = await choose(hass, entry, "approve")
+    other = ClientError("community_mismatch", "another community")
+    with patch.object(entry.runtime_data.home, "read_proposal", side_effect=other):
+        result = await fill(hass, result, proposal="x")
+    assert result["errors"] == {"base": "cannot_connect"}
+
+
+async def test_steps_begin_where_something_is_to_be_chosen(
+    hass: HomeAssistant, node: ApiWorld, entry: MockConfigEntry
+) -> None:
+    flow = EnergyLedgerOptionsFlow()
+    flow.hass = hass
+    flow.handler = entry.entry_id
+    assert (await flow.async_step_member())["step_id"] == "members"
+    assert (await flow.async_step_agree())["step_id"] == "approve"
