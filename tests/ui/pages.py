@@ -114,7 +114,7 @@ class Ui:
 
     async def field(self, name: str) -> tuple[str, Locator]:
         """Return the kind and the place of a form's field by its name; raises PageError without one."""
-        for _ in range(50):
+        for _ in range(600):
             found = await self.page.evaluate(_MARK_FIELD, name)
             if found:
                 return found["kind"], self.page.locator(f'[data-field="{name}"]')

@@ -180,7 +180,7 @@ class Walk:
         async def live() -> bool:
             truth = self._house.truth()
             charge = float(await self.api.state("sensor.house_battery_charging_power"))
-            return abs(charge - truth["power_w"]["charge_w"]) <= 50
+            return bool(abs(charge - truth["power_w"]["charge_w"]) <= 50)
 
         await wait_for(live, "the battery's power to be what the simulator says")
         devices = await self.api.command("config/device_registry/list")
