@@ -218,7 +218,7 @@ class Api:
         await self._renew()
         try:
             socket = await self._session.ws_connect(
-                f"{self.url}/api/websocket", max_msg_size=_LONGEST_MESSAGE, heartbeat=30
+                f"{self.url}/api/websocket", max_msg_size=_LONGEST_MESSAGE
             )
             await socket.receive_json()
             await socket.send_json({"type": "auth", "access_token": self._access_token})
