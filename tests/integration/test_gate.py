@@ -2,18 +2,20 @@
 
 import time
 from collections.abc import AsyncIterator
+from unittest.mock import patch
 
 import pytest
 from homeassistant.core import HomeAssistant
 
 from custom_components.energy_ledger.events import Happening, HomeEvent
+from custom_components.energy_ledger.trading.gate_core import Gate
 from custom_components.energy_ledger.trading.gate_model import Block, TradeState
 from ledger_core.client.bodies import OfferTerms
 from ledger_core.client.views import TradeView
 from tests.core.world import World
 from tests.node.api_world import ApiWorld
 
-from .conftest import EntryMaker
+from .conftest import EntryMaker, wait_until
 from .trading_world import Street, battery_device, meter_device, set_battery, set_meter, street
 
 NUMBER = "input_number.anna_discharge"
@@ -154,3 +156,16 @@ async def test_a_node_that_is_away_is_not_relied_on_for_long(homes: Street) -> N
     homes.node.world.now += 901
     await homes.trading("anna").gate.async_look()
     assert homes.commands[-1] == (NUMBER, 0.0)
+
+
+async def test_a_failure_inside_does_not_end_the_watch(homes: Street) -> None:
+    gate = homes.trading("anna").gate
+    with (
+        patch("custom_components.energy_ledger.trading.gate.FAILED_S", 0.05),
+        patch.object(Gate, "evaluate", side_effect=ValueError("a fault")) as failing,
+    ):
+        gate.kick()
+        await wait_until(lambda: failing.call_count >= 2)
+    await homes.turn_on("anna")
+    await homes.look()
+    assert homes.commands == [(NUMBER, 2000.0)]

@@ -66,8 +66,11 @@ class BuyDesk:
         tariff = None if self.rule.tariff is None else entity_price(desk.hass, self.rule.tariff)
         views = {bytes.fromhex(view.offer): view for view in desk.entry.runtime_data.ledger.data.offers}
         offers = [terms_of(view) for view in views.values() if bytes.fromhex(view.author.key) != desk.me]
+        limits: dict[int, int] = {}
         for offer in cheapest_first(offers):
-            limit = min(price_now(desk.hass, self.rule.ceiling, offer.start), ceiling)
+            if offer.start not in limits:  # a template is rendered once for each window
+                limits[offer.start] = min(price_now(desk.hass, self.rule.ceiling, offer.start), ceiling)
+            limit = limits[offer.start]
             decision = self._decide(desk, offer, views[offer.id], limit, tariff)
             if decision is None:
                 continue

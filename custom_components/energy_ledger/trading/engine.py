@@ -216,6 +216,8 @@ class TradingEngine:
                 await self.async_look()
             except ClientError as error:
                 _LOGGER.debug("%s: trading waits for the node: %s", self._entry.title, error)
+            except Exception:  # one look that fails must not end all trading
+                _LOGGER.exception("%s: trading failed, and goes on", self._entry.title)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S):
                     await self._wake.wait()

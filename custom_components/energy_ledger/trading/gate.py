@@ -25,6 +25,7 @@ _LOGGER = logging.getLogger(__name__)
 
 STORAGE_VERSION = 1
 SAVE_DELAY_S = 5.0
+FAILED_S = 5.0
 
 
 class DeliveryGate:
@@ -120,7 +121,11 @@ class DeliveryGate:
     async def _run(self) -> None:
         while True:
             self._wake.clear()
-            due = await self.async_look()
+            try:
+                due = await self.async_look()
+            except Exception:  # the gate must stay awake: what is in force ends by its own time besides
+                _LOGGER.exception("%s: the delivery gate failed, and goes on", self._entry.title)
+                due = self._clock() + FAILED_S
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(due - self._clock(), 0.05)):
                     await self._wake.wait()
