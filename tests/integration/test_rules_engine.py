@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncIterator
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from homeassistant.core import HomeAssistant
@@ -10,12 +11,15 @@ from homeassistant.helpers import issue_registry as ir
 
 from custom_components.energy_ledger.const import DOMAIN
 from custom_components.energy_ledger.trading.rule_state import Decided, RuleState, RuleStatus
+from ledger_core.client import RefusedError, TimedOutError
 from ledger_core.client.bodies import OfferTerms
+from ledger_core.client.home import Home
+from ledger_core.client.views import EventView
 from ledger_core.market.reasons import Reason, Verdict
 from tests.core.world import World
 from tests.node.api_world import ApiWorld
 
-from .conftest import EntryMaker
+from .conftest import EntryMaker, wait_until
 from .trading_world import Street, battery_device, meter_device, set_battery, set_meter, street
 
 AMOUNT = {"min_kwh": 0.1, "max_kwh": 0.5, "horizon_slots": 1, "keep_for_home": False}
@@ -252,3 +256,53 @@ async def test_an_offer_follows_the_world_without_flapping(homes: Street) -> Non
     await step(homes)
     await step(homes)
     assert [offer.price for offer in ledger.data.offers] == [300_000]
+
+
+async def test_rules_that_can_not_be_read_are_paused(homes: Street) -> None:
+    nonsense = await buy(homes, {"source": "nonsense"})
+    odd = await buy(
+        homes, {"source": "fixed", "price": 1}, conditions=[{"condition": "no_such_thing.at_all"}]
+    )
+    await homes.look()
+    rules = homes.trading("bert").rules
+    assert (rules[nonsense].status, rules[nonsense].problem) == (RuleStatus.PAUSED, "rule_invalid")
+    assert (rules[odd].status, rules[odd].problem) == (RuleStatus.PAUSED, "conditions_invalid")
+
+
+async def test_an_answer_that_may_have_arrived_is_not_given_twice(homes: Street) -> None:
+    await sell(homes, {"source": "fixed", "price": 0.20})
+    await buy(homes, {"source": "fixed", "price": 0.25})
+    await step(homes)
+    unsure = TimedOutError("timeout", "the node did not answer in time", record="ab" * 32)
+    with patch.object(Home, "accept", side_effect=unsure) as accept:
+        await homes.look()
+        await homes.look()
+    assert accept.call_count == 1
+    assert last(homes, "bert").refused == "timeout"
+
+
+async def test_a_purchase_is_rated_by_what_was_delivered(homes: Street) -> None:
+    await buy(homes, {"source": "fixed", "price": 0.25}, partners_section={"rate": True})
+    engine = homes.trading("bert")
+    bert = homes.node.world["bert"].id.hex()
+    line = {
+        "trade": "7" * 64,
+        "slot_end": homes.now,
+        "seller": "9" * 64,
+        "buyer": bert,
+        "agreed_wh": 500,
+        "sent_wh": 300,
+        "received_wh": 300,
+        "delivered_wh": 300,
+        "paid": 1,
+        "shortfall_paid": 0,
+        "disputed": False,
+    }
+    with patch.object(Home, "rate", side_effect=RefusedError("trade_unknown", "gone", 409)) as rate:
+        for kind in ("slot_settled", "trade_closed"):
+            engine._on_event(
+                EventView(cursor="1-" + "0" * 16, event=kind, height=1, block=None, time=homes.now, data=line)
+            )
+        await homes.hass.async_block_till_done(wait_background_tasks=False)
+        await wait_until(lambda: rate.call_count)
+    rate.assert_called_once_with("7" * 64, 6)
