@@ -274,9 +274,22 @@ async def test_a_serial_line(hass: HomeAssistant, entry: MockConfigEntry) -> Non
     hass.config_entries.subentries.async_abort(flow.result["flow_id"])
 
 
-async def test_a_flow_given_up_in_the_middle_of_a_question(
+async def test_an_answer_that_comes_at_once_needs_no_progress_page(
     hass: HomeAssistant, entry: MockConfigEntry
 ) -> None:
+    """The page would be drawn when the end was told already, and wait for ever."""
+    async with simulated("eastron_sdm630") as home:
+        flow = await (await Flow.add(hass, entry)).go("network")
+        result = await hass.config_entries.subentries.async_configure(
+            flow.result["flow_id"], {**address(home, "eastron_sdm630"), "unit": 1}
+        )
+        assert (result["type"], result["step_id"]) == (FlowResultType.FORM, "figures")
+
+
+async def test_a_flow_given_up_in_the_middle_of_a_question(
+    hass: HomeAssistant, entry: MockConfigEntry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_asking, "QUICK_S", 0)
     async with simulated("eastron_sdm630") as home:
         home.links["eastron_sdm630"].inject(Fault(FaultKind.SLEEP))
         flow = await (await Flow.add(hass, entry)).go("network")

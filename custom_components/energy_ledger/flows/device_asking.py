@@ -23,6 +23,8 @@ from . import device_checks as checks
 from . import device_forms as forms
 
 _TIMEOUT_S: Final = 3.0
+QUICK_S = 2.0
+"""An answer within this time is shown at once, without a progress page."""
 
 
 class AskingFlow(ConfigSubentryFlow):
@@ -65,7 +67,7 @@ class AskingFlow(ConfigSubentryFlow):
                 self._faults.add("base", "invalid_search", detail=error)
             else:
                 self._begin(async_search(self.hass, hosts, ports, profiles, self.async_update_progress))
-                return await self.async_step_searching()
+                return await self._first_look("searching", "search")
         if self.typed is None or "networks" not in self.typed:
             usual = ", ".join(str(port) for port in usual_ports(profiles.values()))
             networks = ", ".join(await async_own_networks(self.hass))
@@ -89,7 +91,7 @@ class AskingFlow(ConfigSubentryFlow):
                 self._faults.add("base", "invalid_address", detail=error)
             else:
                 self._begin(async_probe(self.hass, _wish(user_input, settings, any_port), profiles))
-                return await self.async_step_asking_network()
+                return await self._first_look("asking_network", "network")
         return self._ask_again("network", forms.network_form(profiles))
 
     async def async_step_serial(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
@@ -103,7 +105,7 @@ class AskingFlow(ConfigSubentryFlow):
                 self._faults.add("base", "invalid_address", detail=error)
             else:
                 self._begin(async_probe(self.hass, _wish(user_input, settings), profiles))
-                return await self.async_step_asking_serial()
+                return await self._first_look("asking_serial", "serial")
         return self._ask_again("serial", forms.serial_form(profiles))
 
     async def async_step_asking_network(
@@ -121,20 +123,41 @@ class AskingFlow(ConfigSubentryFlow):
     def _begin(self, work: Coroutine[Any, Any, tuple[Probed, ...]]) -> None:
         self._task = self.hass.async_create_task(work, "ask for Modbus devices", eager_start=False)
 
+    async def _first_look(self, step: str, form: str) -> SubentryFlowResult:
+        """Wait a moment before the progress page is shown.
+
+        A page that is still being drawn does not hear that the work has ended, and would wait for ever.
+        """
+        task = self._task
+        if task is not None:
+            await asyncio.wait({task}, timeout=QUICK_S)
+            if task.done():
+                return await (self.async_step_found() if self._take_answer() else self._form_again(form))
+        return self._watch(step, form)
+
     def _watch(self, step: str, form: str) -> SubentryFlowResult:
         """Show the progress of the task; go on with what it found, or back to the form with its error."""
         task = self._task
         if task is not None and not task.done():
             return self.async_show_progress(step_id=step, progress_action="asking", progress_task=task)
+        return self.async_show_progress_done(next_step_id="found" if self._take_answer() else form)
+
+    def _take_answer(self) -> bool:
+        """Take what the ended task found; return whether it is anything, else the form's errors say why."""
         try:
-            self.found = () if task is None else task.result()
+            self.found = () if self._task is None else self._task.result()
         except DeviceError as error:
             self._faults = checks.of_probe(error)
-            return self.async_show_progress_done(next_step_id=form)
+            return False
         if not self.found:
             self._faults.add("base", "nothing_found")
-            return self.async_show_progress_done(next_step_id=form)
-        return self.async_show_progress_done(next_step_id="found")
+        return bool(self.found)
+
+    async def _form_again(self, form: str) -> SubentryFlowResult:
+        """Show a form again, with what was wrong."""
+        if form == "search":
+            return await self.async_step_search()
+        return await (self.async_step_network() if form == "network" else self.async_step_serial())
 
     def _ask_again(self, step: str, schema: Any) -> SubentryFlowResult:
         """Show a form with what was typed before and what was wrong with it."""
