@@ -404,9 +404,18 @@ async def until(
 
 
 async def make_street(
-    directory: Path, number: int, parameters: Parameters = FAST, *, age_s: int = 2, **settings: Any
+    directory: Path,
+    number: int,
+    parameters: Parameters = FAST,
+    *,
+    age_s: int = 2,
+    others: Sequence[Founder] = (),
+    **settings: Any,
 ) -> Street:
-    """Found a community of homes some seconds ago; nothing runs yet. Gates stand between all nodes."""
+    """Found a community of homes some seconds ago; nothing runs yet. Gates stand between all nodes.
+
+    `others` are further founding members, whose nodes a test plays itself.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     households = []
     for index, port in enumerate(free_ports(number)):
@@ -422,7 +431,7 @@ async def make_street(
         )
         for index, each in enumerate(households)
     )
-    genesis = Genesis("Test street", "EUR", int(time.time()) - age_s, parameters, founders)
+    genesis = Genesis("Test street", "EUR", int(time.time()) - age_s, parameters, (*founders, *others))
     for each in households:
         data_directory.found(each.node.directory, genesis)
     for lower, higher in combinations(range(number), 2):
