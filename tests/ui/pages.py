@@ -122,7 +122,7 @@ class Ui:
         raise PageError(f"no field {name!r} on the screen: {await self.words()}")
 
     async def fill(self, values: Mapping[str, Any]) -> None:
-        """Fill in fields of a form by name: texts, numbers, switches and choices (by their label)."""
+        """Fill in fields of a form by name: texts, numbers, switches and choices (by their value)."""
         for name, value in values.items():
             kind, place = await self.field(name)
             await self._fill_one(kind, place, value)
@@ -133,22 +133,12 @@ class Ui:
             if await switch.evaluate("element => element.checked") != value:
                 await switch.click()
         elif kind == "select":
-            await self._choose(place, str(value))
+            # What the box tells its form when a user has chosen; its list is drawn outside of the form.
+            await place.evaluate(_CHOOSE, value)
         else:
             box = place.locator("textarea:not([aria-hidden]), input").first
             await box.fill(str(value))
             await box.blur()
-
-    async def _choose(self, place: Locator, label: str) -> None:
-        shown = place.get_by_text(label, exact=True).and_(self.page.locator(":visible"))
-        boxes = place.locator("ha-select, ha-generic-picker, ha-combo-box")
-        if await shown.count():
-            # Of a closed box it is what is chosen already, of a list the choice to click.
-            if not await boxes.count():
-                await shown.first.click()
-            return
-        await boxes.first.click()
-        await self.page.get_by_text(label, exact=True).and_(self.page.locator(":visible")).last.click()
 
     async def open_section(self, title: str) -> None:
         """Open a collapsed section of a form."""
@@ -176,6 +166,11 @@ class Ui:
         """Return every word on the screen, for messages."""
         return str(await self.page.evaluate(_WORDS))[:1500]
 
+
+_CHOOSE = """
+(element, value) => element.dispatchEvent(
+  new CustomEvent('value-changed', {detail: {value}, bubbles: true, composed: true}))
+"""
 
 _WORDS = """
 () => {

@@ -122,8 +122,8 @@ class Walk:
         """Add the meter, the inverter's sun and battery, and the fuel cell by the forms."""
         wanted: tuple[tuple[str, str | None, dict[str, Any]], ...] = (
             (METER, None, {"name": "Grid meter", "rating_w": 17_000}),
-            (INVERTER, "PV", {"name": "Solar roof"}),
-            (INVERTER, "Battery", {"name": "House battery"}),
+            (INVERTER, "pv", {"name": "Solar roof"}),
+            (INVERTER, "battery", {"name": "House battery"}),
             (FUEL_CELL, None, {"name": "Fuel cell", "rating_w": 5_000, "capacity_wh": 30_000}),
         )
         for profile, kind, figures in wanted:
@@ -159,7 +159,7 @@ class Walk:
             await ui.press("Submit")
         await ui.field("rating_w")
         await ui.fill(figures)
-        if kind == "Battery":
+        if kind == "battery":
             await ui.shot("figures-of-a-battery")
         await ui.press("Submit")
         await ui.finish()
