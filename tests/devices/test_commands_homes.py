@@ -177,7 +177,11 @@ async def test_a_reboot_in_the_middle_of_a_command(kind: LinkKind, tmp_path: Pat
 
 async def test_a_rating_in_kilowatts_bounds_an_order_in_watts(tmp_path: Path) -> None:
     """The Cummins system tells its rated power in kW."""
-    config = {"pv": False, "battery": False, "fuel_cell": {"rated_w": 5_000, "start_s": 1, "ramp_w_per_s": 5_000}}
+    config = {
+        "pv": False,
+        "battery": False,
+        "fuel_cell": {"rated_w": 5_000, "start_s": 1, "ramp_w_per_s": 5_000},
+    }
     async with site("cummins_hydrogen", kind=link_kind("cummins_hydrogen"), config=config) as place:
         await place.device.poll()
         async with commander(place, tmp_path / "note") as made:

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 from unittest.mock import patch
@@ -16,7 +17,9 @@ from pytest_homeassistant_custom_component.common import (  # type: ignore[impor
 
 from custom_components.energy_ledger.data import EnergyLedgerEntry
 from custom_components.energy_ledger.events import HomeEvent, async_listen
+from custom_components.energy_ledger.ledger import LedgerCoordinator
 from custom_components.energy_ledger.trading.engine import TradingEngine
+from ledger_core.client.views import StatusView
 from tests.node.api_world import ApiWorld
 
 from .conftest import EntryMaker, wait_until
@@ -165,12 +168,7 @@ class Street:
         status = await next(iter(self.entries.values())).runtime_data.client.status()
         for entry in self.entries.values():
             ledger = entry.runtime_data.ledger
-            await wait_until(
-                lambda ledger=ledger: ledger.last_update_success
-                and ledger.data.status.tip.height >= status.tip.height
-                and ledger.cursor is not None
-                and int(ledger.cursor.partition("-")[0]) >= int(status.cursor.partition("-")[0])
-            )
+            await wait_until(partial(_has_seen, ledger, status))
         await self.hass.async_block_till_done()
 
     async def until_time(self, time: int) -> None:
@@ -232,3 +230,12 @@ async def street(hass: HomeAssistant, node: ApiWorld, make_entry: EntryMaker) ->
         for stop in homes.unlisten:
             stop()
 
+
+def _has_seen(ledger: LedgerCoordinator, status: StatusView) -> bool:
+    """Whether a home's view has come to what a node's status told."""
+    return (
+        ledger.last_update_success
+        and ledger.data.status.tip.height >= status.tip.height
+        and ledger.cursor is not None
+        and int(ledger.cursor.partition("-")[0]) >= int(status.cursor.partition("-")[0])
+    )
