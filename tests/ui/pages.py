@@ -154,7 +154,7 @@ class Ui:
 
     async def finish(self) -> None:
         """Close the dialog that tells of a flow's success."""
-        button = self.page.get_by_role("button", name=re.compile("finish|close", re.IGNORECASE)).last
+        button = self.page.get_by_role("button", name=re.compile("finish", re.IGNORECASE)).last
         await button.click()
         await self.rest()
 
