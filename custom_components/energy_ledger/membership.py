@@ -18,11 +18,14 @@ from ledger_core.records.invitations import InvitationLink, decode_link
 from ledger_core.records.types import Role
 
 from .const import CONF_DIRECTORY, CONF_HOME_NAME, CONF_INVITATION, DOMAIN, ISSUE_INVITATION_REFUSED, issue_id
+from .dial_trouble import dial_trouble
 from .ledger import LedgerCoordinator
 
 _LOGGER = logging.getLogger(__name__)
 
 RETRY_S: Final = 60.0
+DIALS_S: Final = 5.0
+"""How often is looked at what a node that knows nobody hears."""
 
 
 class Joining:
@@ -39,6 +42,7 @@ class Joining:
         self._submitted: str | None = None
         self._was_member = False
         self._again_at = 0.0
+        self._told_of_dials = False
         self._changed = asyncio.Event()
 
     @property
@@ -69,8 +73,9 @@ class Joining:
                     self._again_at = 0.0
                 if self._may_try:
                     await self._try()
+                await self._look_at_dials()
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(RETRY_S):
+                    async with asyncio.timeout(DIALS_S if self._is_alone else RETRY_S):
                         await self._changed.wait()
         finally:
             for stop in stops:
@@ -84,13 +89,32 @@ class Joining:
         return issue_id(ISSUE_INVITATION_REFUSED, self._entry.entry_id)
 
     @property
+    def _is_alone(self) -> bool:
+        """Whether the node that runs here never met another: it believes that the chain is its beginning."""
+        status = self._ledger.data.status
+        return CONF_DIRECTORY in self._entry.data and not status.peers and not status.tip.height
+
+    @property
     def _may_try(self) -> bool:
         """Whether the node knows enough of the chain, and no record of ours is on its way."""
-        status = self._ledger.data.status
-        # A node that never met another believes that the chain ends with its beginning.
-        is_alone = CONF_DIRECTORY in self._entry.data and not status.peers and not status.tip.height
         waits = self._hass.loop.time() < self._again_at
-        return self._ledger.last_update_success and status.synced and not is_alone and not waits
+        synced = self._ledger.last_update_success and self._ledger.data.status.synced
+        return synced and not self._is_alone and not waits
+
+    async def _look_at_dials(self) -> None:
+        """Tell why a node that knows nobody finds nobody; take it back once it has."""
+        trouble = None
+        if self._is_alone:
+            try:
+                trouble = dial_trouble(await self._ledger.client.dials())
+            except ClientError as error:
+                _LOGGER.debug("The node does not tell whom it calls: %s", error.message)
+                return
+        if trouble is not None:
+            self._tell(trouble.translation_key, trouble.reason)
+        elif self._told_of_dials:
+            ir.async_delete_issue(self._hass, DOMAIN, self._issue)
+        self._told_of_dials = trouble is not None
 
     @callback
     def _heard(self, event: EventView) -> None:
@@ -104,11 +128,11 @@ class Joining:
             self._submitted = await self._submit()
         except RefusedError as error:
             if not error.may_pass:
-                self._tell(error)
+                self._refused(error)
         except ClientError as error:
             _LOGGER.debug("Not joined yet: %s", error.message)
         except (IntentError, LedgerError) as error:
-            self._tell(error)
+            self._refused(error)
 
     async def _submit(self) -> str:
         node = self._ledger.data.status.node
@@ -126,14 +150,17 @@ class Joining:
         )
         return link.invitation.roles & ~Role.NODE if taken else link.invitation.roles
 
-    def _tell(self, error: LedgerError) -> None:
+    def _refused(self, error: LedgerError) -> None:
         _LOGGER.warning("The community does not take this home: %s", error.message)
+        self._tell(ISSUE_INVITATION_REFUSED, error.message)
+
+    def _tell(self, translation_key: str, reason: str) -> None:
         ir.async_create_issue(
             self._hass,
             DOMAIN,
             self._issue,
             is_fixable=False,
             severity=ir.IssueSeverity.ERROR,
-            translation_key=ISSUE_INVITATION_REFUSED,
-            translation_placeholders={"community": self._entry.title, "reason": error.message},
+            translation_key=translation_key,
+            translation_placeholders={"community": self._entry.title, "reason": reason},
         )

@@ -305,6 +305,7 @@ class Node:
                 failures=each.failures,
                 retry_in_s=round(each.retry_in_s, 1),
                 last_error=each.last_error,
+                last_code=each.last_code,
             )
             for each in self._manager.dials()
         ]

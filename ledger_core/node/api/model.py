@@ -72,6 +72,9 @@ class DialView(View, frozen=True):
     failures: int
     retry_in_s: float
     last_error: str
+    last_code: Annotated[
+        str, Meta(description="Code of the last failure; empty where a link just ended.")
+    ] = ""
 
 
 class CommunityView(View, frozen=True):

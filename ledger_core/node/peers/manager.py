@@ -63,6 +63,7 @@ class DialStatus:
     failures: int
     retry_in_s: float
     last_error: str
+    last_code: str = ""
 
 
 class PeerManager:
@@ -229,6 +230,7 @@ class PeerManager:
                 each.backoff.failures,
                 max(each.backoff.not_before - now, 0.0),
                 each.last_error,
+                each.last_code,
             )
             for each in self._plan.targets()
             if each.backoff.failures
