@@ -45,7 +45,7 @@ def foreign_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv.EnvBuilder(with_pip=False, symlinks=True).create(folder)
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     packages = Path(homeassistant.__file__).parent.parent
-    # A folder that a .pth file names is searched, but its own .pth files are not read: one names the repository.
+    # The .pth files of a folder that is named in one are not read: one of those names the repository.
     (folder / "lib" / version / "site-packages" / "deps.pth").write_text(f"{packages}\n")
     return folder / "bin" / "python"
 
