@@ -123,7 +123,7 @@ class Walk:
         wanted: tuple[tuple[str, str | None, dict[str, Any]], ...] = (
             (METER, None, {"name": "Grid meter", "rating_w": 17_000}),
             (INVERTER, "pv", {"name": "Solar roof"}),
-            (INVERTER, "battery", {"name": "House battery"}),
+            (INVERTER, "battery", {"name": "House battery", "capacity_wh": 10_240}),
             (FUEL_CELL, None, {"name": "Fuel cell", "rating_w": 5_000, "capacity_wh": 30_000}),
         )
         for profile, kind, figures in wanted:
