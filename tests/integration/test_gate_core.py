@@ -174,6 +174,22 @@ def test_what_the_home_draws_is_covered_too() -> None:
     assert gate.evaluate(world(920.0, TRADE, **stale)) == [], "measured before the last command"
 
 
+def test_an_output_from_before_the_command_corrects_nothing() -> None:
+    """The meter was read after the command, the device before it: together they would take it back."""
+    gate = agreed_gate()
+    before = replace(BATTERY, output_w=500, output_age_s=1.0)
+    gate.evaluate(world(900.0, TRADE, surplus_w=0, measured_at=899.0, devices={ASSET: before}))
+    assert gate.assets[ASSET].power_w == 2500
+    mixed = {"surplus_w": 1940, "measured_at": 908.0}
+    older = replace(BATTERY, output_w=500, output_age_s=10.0)
+    assert gate.evaluate(world(909.0, TRADE, **mixed, devices={ASSET: older})) == []
+    newer = replace(BATTERY, output_w=2500, output_age_s=1.0)
+    assert gate.evaluate(world(909.0, TRADE, **mixed, devices={ASSET: newer})) == []
+    silent = replace(older, output_age_s=71.0)
+    corrected = gate.evaluate(world(970.0, TRADE, **mixed, devices={ASSET: silent}))
+    assert isinstance(corrected[0], Command), "a device that tells nothing more is not waited for for ever"
+
+
 def test_a_sunny_home_needs_no_command() -> None:
     gate = agreed_gate()
     assert gate.evaluate(world(900.0, TRADE, surplus_w=2600, measured_at=899.0)) == [Started(TRADE)]

@@ -37,6 +37,8 @@ RETRY_S = 30.0
 """A device that refused or could not be reached is asked again after this time."""
 CORRECT_S = 3.0
 """A command's power is corrected at most so often."""
+OUTPUT_S = 60.0
+"""So long a correction waits for the device to tell what it gives since its last command."""
 DEADBAND_W = 30
 HELD_W = 50
 """What a store gives at least that would charge with what was sold."""
@@ -275,7 +277,7 @@ class Gate:
                 actions.append(Release(asset, "the home gives enough without it"))
                 row.power_w = 0
             return
-        if self._worth(row, power, until, target, world):
+        if self._worth(row, device, power, until, target, world):
             row.power_w, row.until, row.ordered_at = power, until, world.now
             actions.append(Command(asset, power, until, device.reserve_permille))
 
@@ -333,10 +335,17 @@ class Gate:
                 wanted = max(wanted, HELD_W)
         return min(wanted, device.max_w)
 
-    def _worth(self, row: _Asset, power: int, until: float, target: int, world: World) -> bool:
+    def _worth(
+        self, row: _Asset, device: DeviceNow, power: int, until: float, target: int, world: World
+    ) -> bool:
         """Whether a command is new, or differs enough from what is in force and was measured since."""
         if not row.power_w or row.until != until:
             return True
+        # Meter and device are read one after the other: an output from before the command and an exchange
+        # from after it would take the command back.
+        waited = world.now - row.ordered_at
+        if device.output_w is not None and waited - device.output_age_s <= 0.5 and waited < OUTPUT_S:
+            return False
         if world.now - row.ordered_at < CORRECT_S or world.measured_at <= row.ordered_at + 0.5:
             return False
         return abs(power - row.power_w) > max(DEADBAND_W, target * 30 // 1000)

@@ -54,6 +54,8 @@ class DeviceNow:
     max_w: int
     output_w: int | None = None
     """What it gives now; None: not known."""
+    output_age_s: float = 0.0
+    """How long ago it told that."""
     level_permille: int | None = None
     """How full its store is; None: it has none, or does not tell."""
     reserve_permille: int | None = None

@@ -61,6 +61,13 @@ def output_w(runtime: DeviceRuntime) -> int | None:
     return given - ((readings.number(takes) or 0) if takes is not None else 0)
 
 
+def output_age_s(runtime: DeviceRuntime) -> float:
+    """Return how long ago a device told what it gives; 0 where it does not say when."""
+    gives, _ = _OUTPUT.get(runtime.kind, (None, None))
+    age = None if gives is None else runtime.coordinator.data[gives].age_s
+    return 0.0 if age is None else age
+
+
 def device_now(runtime: DeviceRuntime, asset: AssetView, reserve_permille: int) -> DeviceNow:
     """Return how a device that can deliver for an asset stands."""
     readings = runtime.coordinator.data
@@ -72,6 +79,7 @@ def device_now(runtime: DeviceRuntime, asset: AssetView, reserve_permille: int) 
         reachable=runtime.coordinator.last_update_success and not unknown,
         max_w=asset.rating_w,
         output_w=output_w(runtime),
+        output_age_s=output_age_s(runtime),
         level_permille=level,
         reserve_permille=None if level is None else reserve_permille,
     )
