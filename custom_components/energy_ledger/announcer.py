@@ -29,6 +29,8 @@ from .events import Happening, HomeEvent, ShortfallStage, async_tell
 from .ledger import RESYNC
 from .quantities import kilo, local_text, money, optional_kilo
 
+ENDED_BY_PARTNER = "partner"
+ENDED_BY_HAND = "by_hand"
 REMEMBERED = 5_000
 """How many told events are remembered, so that none is told twice after a fork."""
 
@@ -40,6 +42,7 @@ class Announcer:
         """Prepare for a loaded entry."""
         self._hass = hass
         self._entry_id = entry.entry_id
+        self._data = entry.runtime_data
         self._ledger = entry.runtime_data.ledger
         self._home = entry.runtime_data.key.signer.public_key.hex()
         self._told: OrderedDict[Hashable, None] = OrderedDict()
@@ -155,8 +158,16 @@ class Announcer:
             "own": event.data["by"] == self._home,
             "end": local_text(event.data["end"]),
             "compensation": money(event.data["compensation"]),
+            "reason": self._end_reason(trade.trade, own=event.data["by"] == self._home),
         }
         self._tell(Happening.TRADE_TERMINATED, event, data, trade.trade, event.data["end"])
+
+    def _end_reason(self, trade: str, *, own: bool) -> str:
+        """Return why a trade ended early, as far as this home knows."""
+        if not own:
+            return ENDED_BY_PARTNER
+        trading = self._data.trading
+        return (None if trading is None else trading.end_reason(trade)) or ENDED_BY_HAND
 
     def _trade_closed(self, event: EventView) -> None:
         trade = self._trades.get(event.data["trade"])

@@ -64,6 +64,9 @@ class Trading(Protocol):
     async def async_stop(self) -> None:
         """Release every device, and end."""
 
+    def end_reason(self, trade: str) -> str | None:
+        """Return why this home ended a sale by itself; None: it did not."""
+
 
 @dataclass(kw_only=True)
 class EnergyLedgerData:

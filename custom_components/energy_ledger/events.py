@@ -114,14 +114,21 @@ def delivery_ended(
 
 
 def shortfall_expected(
-    trade: TradeView, home: str, now: int, slot_end: int, agreed_wh: int, expected_wh: int
+    trade: TradeView,
+    home: str,
+    now: int,
+    slot_end: int,
+    agreed_wh: int,
+    expected_wh: int,
+    reason: str | None = None,
 ) -> HomeEvent:
-    """This home sees that a slot's agreed energy will not be reached."""
+    """This home sees that a slot's agreed energy will not be reached; `reason`: why, if known."""
     data = {
         **trade_data(trade, home),
         "stage": ShortfallStage.EXPECTED.value,
         "slot_end": local_text(slot_end),
         "agreed_kwh": kilo(agreed_wh),
         "missing_kwh": kilo(max(agreed_wh - expected_wh, 0)),
+        "reason": reason,
     }
     return HomeEvent(kind=Happening.SHORTFALL, time=now, data=data)

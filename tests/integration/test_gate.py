@@ -68,7 +68,7 @@ async def test_dry_run_switches_nothing_whatever_is_agreed(homes: Street) -> Non
     assert homes.commands == []
     (sale,) = homes.trading("anna").gate.sales
     assert (sale.state, sale.block) == (TradeState.BLOCKED, Block.DRY_RUN)
-    assert of(heard, Happening.SHORTFALL, *DELIVERY) == [(Happening.SHORTFALL, None)]
+    assert of(heard, Happening.SHORTFALL, *DELIVERY) == [(Happening.SHORTFALL, "dry_run")]
 
 
 async def test_both_sides_hear_of_it_and_switching_off_stops_it(homes: Street) -> None:
@@ -112,7 +112,7 @@ async def test_the_reserve_and_a_lost_device_end_it(homes: Street) -> None:
     assert homes.commands[-1] == (NUMBER, 0.0)
     (sale,) = homes.trading("anna").gate.sales
     assert sale.state is TradeState.BLOCKED
-    assert (Happening.SHORTFALL, None) in of(heard, Happening.SHORTFALL)
+    assert (Happening.SHORTFALL, "dry_run") in of(heard, Happening.SHORTFALL)
     assert of(heard, *DELIVERY)[-1][0] is Happening.DELIVERY_ENDED
     set_battery(homes.hass, "anna", soc=60)
     homes.node.world.now += 31

@@ -57,6 +57,27 @@ LIMITS = (
         factor=MICRO,
         of_price=True,
     ),
+    LimitDescription(
+        key="hand_back_price",
+        translation_key="hand_back_price",
+        native_min_value=0,
+        native_max_value=MAX_PRICE / MICRO,
+        native_step=0.001,
+        mode=NumberMode.BOX,
+        entity_category=EntityCategory.CONFIG,
+        factor=MICRO,
+        of_price=True,
+    ),
+    LimitDescription(
+        key="confirmations",
+        translation_key="confirmations",
+        native_min_value=1,
+        native_max_value=100,
+        native_step=1,
+        mode=NumberMode.BOX,
+        entity_category=EntityCategory.CONFIG,
+        factor=1,
+    ),
 )
 
 

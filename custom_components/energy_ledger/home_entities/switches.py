@@ -13,14 +13,19 @@ from ..trading_settings import TradingSettings
 
 
 class AutomaticSwitch(LedgerEntity, SwitchEntity):
-    """Lets the rules sell, or buy, by themselves; off, they only say what they would do."""
+    """Lets the rules sell, or buy, by themselves; off, they only say what they would do.
+
+    Also: whether only trades are delivered that are final.
+    """
 
     def __init__(self, entry: EnergyLedgerEntry, settings: TradingSettings, key: str) -> None:
-        """Switch one of the settings: `automatic_selling` or `automatic_buying`."""
+        """Switch one of the settings: `automatic_selling`, `automatic_buying` or `only_final`."""
         super().__init__(entry, key)
         self._settings = settings
         self._key = key
         self._attr_translation_key = key
+        if key == "only_final":
+            self._attr_entity_category = EntityCategory.CONFIG
 
     async def async_added_to_hass(self) -> None:
         """Follow the settings."""
@@ -34,15 +39,15 @@ class AutomaticSwitch(LedgerEntity, SwitchEntity):
 
     @property
     def is_on(self) -> bool:
-        """Whether the rules act."""
+        """Whether the rules act, or the setting holds."""
         return bool(getattr(self._settings.limits, self._key))
 
     async def async_turn_on(self, **_: Any) -> None:
-        """Let the rules act."""
+        """Switch it on."""
         await self._settings.async_change(**{self._key: True})
 
     async def async_turn_off(self, **_: Any) -> None:
-        """Let the rules only say what they would do."""
+        """Switch it off."""
         await self._settings.async_change(**{self._key: False})
 
 
@@ -81,7 +86,8 @@ def entities(entry: EnergyLedgerEntry) -> list[Entity]:
     found: list[Entity] = []
     if data.settings is not None:
         found += [
-            AutomaticSwitch(entry, data.settings, key) for key in ("automatic_selling", "automatic_buying")
+            AutomaticSwitch(entry, data.settings, key)
+            for key in ("automatic_selling", "automatic_buying", "only_final")
         ]
     if data.node is not None:
         found.append(MiningSwitch(entry))

@@ -27,6 +27,7 @@ from .forecast import Forecaster
 from .gate import DeliveryGate
 from .gate import async_remove_storage as remove_gate
 from .gate_model import End
+from .handing_back import HandingBack
 from .house import grid_now, meter_of
 from .metering import Metering
 from .metering import async_remove_storage as remove_metering
@@ -84,6 +85,7 @@ class TradingEngine:
         """By subentry id."""
         self.forecaster = Forecaster(hass, entry)
         self.gate = DeliveryGate(hass, entry, clock=clock)
+        self.handing_back = HandingBack(hass, entry, self.gate, self._desk.notebook)
         self.metering = Metering(hass, entry, clock=clock)
         self.statements = Statements(hass, entry)
 
@@ -110,6 +112,11 @@ class TradingEngine:
         """The newest decisions of all rules, oldest first."""
         every = [decided for state in self.rules.values() for decided in state.decisions]
         return sorted(every, key=lambda decided: decided.time)
+
+    def end_reason(self, trade: str) -> str | None:
+        """Return why this home ended a sale by itself; None: it did not."""
+        known = self._desk.notebook.pages.handed_back.get(trade)
+        return None if known is None else known.reason
 
     @callback
     def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
@@ -241,6 +248,7 @@ class TradingEngine:
             # Without the node nothing can be known or sent: rules wait, and the gate goes its own way.
             if data.ledger.last_update_success and view.account is not None:
                 await self._read_standings(desk)
+                await self.handing_back.async_look(desk.now)
                 for rule_id, each in self._desks.items():
                     await self._work(self.rules[rule_id], each, forecast)
             self._store.async_delay_save(desk.notebook.kept, 5)

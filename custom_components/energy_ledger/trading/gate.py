@@ -16,6 +16,7 @@ from ..data import DeviceRuntime, EnergyLedgerEntry
 from ..devices.commands import CommandState, Order, Reserve
 from ..devices.errors import CommandError, DeviceError, ReserveReached
 from ..events import EndReason, HomeEvent, async_tell, delivery_ended, delivery_started, shortfall_expected
+from ..trading_settings import Limits
 from . import clock as clocks
 from .gate_core import Gate
 from .gate_model import Action, Block, Command, End, Ended, Release, SaleView, Short, Started, World
@@ -38,7 +39,8 @@ class DeliveryGate:
         self._hass = hass
         self._entry = entry
         self._clock = clock or clocks.now
-        self._home = entry.runtime_data.key.signer.public_key.hex()
+        self.home = entry.runtime_data.key.signer.public_key.hex()
+        """This home's key."""
         self._store: Store[dict[str, Any]] = Store(hass, STORAGE_VERSION, f"{DOMAIN}.gate.{entry.entry_id}")
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -136,6 +138,7 @@ class DeliveryGate:
             now = self._clock()
             self._notice_ended(now)
             world = self.world(now)
+            self.core.confirmations = self._wanted_confirmations()
             actions = self.core.evaluate(world)
             failed = await self._carry_out(actions, now)
             if failed:
@@ -172,7 +175,7 @@ class DeliveryGate:
         return World(
             now=now,
             slot_s=slot_s,
-            home=self._home,
+            home=self.home,
             enabled=limits is not None and limits.automatic_selling,
             trades=view.trades,
             tip=view.status.tip.height,
@@ -185,6 +188,12 @@ class DeliveryGate:
             exported_wh=grid.exported_wh,
             imported_wh=grid.imported_wh,
         )
+
+    def _wanted_confirmations(self) -> int | None:
+        """Return how deep in the chain a trade must be to be delivered; None: final."""
+        settings = self._entry.runtime_data.settings
+        limits = Limits() if settings is None else settings.limits
+        return None if limits.only_final else limits.confirmations
 
     # --- carrying out -----------------------------------------------------------------------------------
 
@@ -246,13 +255,19 @@ class DeliveryGate:
         device = self._devices().get(action.trade.asset, (None,))[0]
         event: HomeEvent
         if isinstance(action, Started):
-            event = delivery_started(action.trade, self._home, now, device)
+            event = delivery_started(action.trade, self.home, now, device)
         elif isinstance(action, Ended):
             reason = EndReason(action.reason.value)
-            event = delivery_ended(action.trade, self._home, now, reason, action.sent_wh, device)
+            event = delivery_ended(action.trade, self.home, now, reason, action.sent_wh, device)
         else:
             event = shortfall_expected(
-                action.trade, self._home, now, action.slot_end, action.agreed_wh, action.expected_wh
+                action.trade,
+                self.home,
+                now,
+                action.slot_end,
+                action.agreed_wh,
+                action.expected_wh,
+                None if action.reason is None else action.reason.value,
             )
         async_tell(self._hass, self._entry.entry_id, event)
 

@@ -45,6 +45,15 @@ class Answer(Struct, kw_only=True):
     """pending, agreed, or lost."""
 
 
+class HandedBack(Struct, kw_only=True):
+    """A sale whose rest this home ended because it can't deliver it."""
+
+    reason: str
+    end: int
+    at: int
+    compensation: int
+
+
 class Pages(Struct, kw_only=True):
     """What is kept."""
 
@@ -54,6 +63,8 @@ class Pages(Struct, kw_only=True):
     """Others' acceptances of changed terms that were answered, and when."""
     origins: dict[str, list[int]] = {}
     """By asset: Wh generated here, Wh drawn from the grid."""
+    handed_back: dict[str, HandedBack] = {}
+    """By trade."""
 
 
 class Notebook:
@@ -112,6 +123,9 @@ class Notebook:
                 answer.state = "lost"
             if now - max(answer.at, answer.end) > KEPT_S:
                 del self.pages.answers[name]
+        self.pages.handed_back = {
+            name: row for name, row in self.pages.handed_back.items() if now - row.end < KEPT_S
+        }
         self.pages.replied = {name: at for name, at in self.pages.replied.items() if now - at < KEPT_S}
 
     def lose(self, record: str) -> bool:
