@@ -9,7 +9,6 @@ from homeassistant.core import HomeAssistant, callback
 from homeassistant.exceptions import ConfigEntryError
 from homeassistant.helpers import config_validation as cv
 from homeassistant.helpers import device_registry as dr
-from homeassistant.helpers import issue_registry as ir
 from homeassistant.helpers.start import async_at_started
 from homeassistant.helpers.typing import ConfigType
 
@@ -23,15 +22,12 @@ from .const import (
     CONF_HOME,
     CONF_INVITATION,
     DOMAIN,
-    ISSUE_INVITATION_REFUSED,
-    ISSUE_NODE_CANNOT_START,
-    ISSUE_NODE_VERSION_MISMATCH,
-    issue_id,
 )
 from .data import EnergyLedgerData, EnergyLedgerEntry
 from .device_runtime.manager import async_remove_storage as remove_devices
 from .device_runtime.manager import async_start_devices, may_remove_device
 from .entity import home_device_info
+from .issues import async_sweep
 from .key_store import HomeKey, async_key_store
 from .ledger import LedgerCoordinator, async_remove_cursor
 from .membership import Joining
@@ -57,6 +53,7 @@ async def async_setup(hass: HomeAssistant, _config: ConfigType) -> bool:
 
 async def async_setup_entry(hass: HomeAssistant, entry: EnergyLedgerEntry) -> bool:
     """Set up a home in its community."""
+    async_sweep(hass)
     key = await _async_key(hass, entry)
     client, node = await async_connect(hass, entry)
     try:
@@ -169,5 +166,4 @@ async def async_remove_entry(hass: HomeAssistant, entry: EnergyLedgerEntry) -> N
         await hass.async_add_executor_job(
             partial(shutil.rmtree, data_directory(hass, entry.data[CONF_DIRECTORY]), ignore_errors=True)
         )
-    for issue in (ISSUE_NODE_CANNOT_START, ISSUE_NODE_VERSION_MISMATCH, ISSUE_INVITATION_REFUSED):
-        ir.async_delete_issue(hass, DOMAIN, issue_id(issue, entry.entry_id))
+    async_sweep(hass)

@@ -59,6 +59,17 @@ def not_approved(view: LedgerView, home: str) -> bool:
     return view.status.synced and (member is None or not member.roles)
 
 
+@callback
+def async_sweep(hass: HomeAssistant) -> None:
+    """Delete the issues of entries, devices and rules that are gone: every issue's id ends in whose it is."""
+    known = set()
+    for entry in hass.config_entries.async_entries(DOMAIN):
+        known |= {entry.entry_id, *entry.subentries}
+    for domain, identifier in tuple(ir.async_get(hass).issues):
+        if domain == DOMAIN and identifier.rpartition("_")[2] not in known:
+            ir.async_delete_issue(hass, domain, identifier)
+
+
 def free_bytes(hass: HomeAssistant) -> int:
     """Return how much room there is where the node's data lies; blocks for a moment."""
     return shutil.disk_usage(hass.config.config_dir).free
