@@ -1,5 +1,8 @@
 """What the entities of home and node have in common."""
 
+from typing import override
+
+from homeassistant.core import callback
 from homeassistant.helpers.device_registry import DeviceEntryType, DeviceInfo
 from homeassistant.helpers.entity import EntityDescription
 from homeassistant.helpers.update_coordinator import CoordinatorEntity
@@ -37,7 +40,7 @@ def node_device_info(entry: EnergyLedgerEntry) -> DeviceInfo:
 
 
 class _Entity(CoordinatorEntity[LedgerCoordinator]):
-    """Available while the node answers; the unique id is the entry's and the key."""
+    """Available while the node answers; the unique id is the entry's and the key. Writes what changed."""
 
     _attr_has_entity_name = True
 
@@ -45,6 +48,18 @@ class _Entity(CoordinatorEntity[LedgerCoordinator]):
         super().__init__(entry.runtime_data.ledger)
         self.entry = entry
         self._attr_unique_id = f"{entry.unique_id}_{key}"
+        self._shown: object = None
+
+    @callback
+    @override
+    def _handle_coordinator_update(self) -> None:
+        """Write the state if it is another one: every block brings a refresh, and few change anything."""
+        available = self.available
+        state = self.state if available else None
+        shown = (available, state, self.state_attributes, self.extra_state_attributes)
+        if shown != self._shown:
+            self._shown = shown
+            self.async_write_ha_state()
 
     def _describe(self, description: EntityDescription | None) -> None:
         if description is not None:
