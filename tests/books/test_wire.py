@@ -78,7 +78,7 @@ async def test_an_automation_in_dry_run_commands_nothing_though_it_sells(wire: W
     await wire.accept(offer.offer)
     await wire.street.mine(2)
     await wire.run_until(wire.start + 90)
-    assert (wire.sale.state, wire.sale.block) == (TradeState.BLOCKED, Block.DRY_RUN)
+    assert wire.state() == (TradeState.BLOCKED, Block.DRY_RUN)
     line = await wire.settle()
     assert wire.writes() == []
     assert (line["delivered_wh"], line["paid"]) == (0, 0)
@@ -93,11 +93,11 @@ async def test_an_unconfirmed_trade_commands_nothing_until_it_is_confirmed(wire:
     await wire.street.mine()
     assert wire.trade.start == wire.start
     await wire.run_until(wire.start + 180, mining=False)
-    assert wire.sale.state is TradeState.UNCONFIRMED
+    assert wire.state() == (TradeState.UNCONFIRMED, None)
     assert wire.writes() == []
     await wire.street.mine()
     await wire.look()
-    assert wire.sale.state is TradeState.DELIVERING
+    assert wire.state() == (TradeState.DELIVERING, None)
     assert wire.writes()
     await wire.run_until(wire.end)
     after = len(wire.writes())

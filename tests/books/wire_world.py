@@ -15,7 +15,7 @@ from homeassistant.core import HomeAssistant
 
 from custom_components.energy_ledger.devices.readings import Field
 from custom_components.energy_ledger.events import Happening
-from custom_components.energy_ledger.trading.gate_model import SaleView
+from custom_components.energy_ledger.trading.gate_model import Block, SaleView, TradeState
 from ledger_core.client.bodies import OfferTerms
 from ledger_core.client.views import TradeView
 from simulator.home import SimulatedHome
@@ -75,14 +75,14 @@ class WireWorld:
     def told(self, name: str, *kinds: Happening) -> list[tuple[str, Any]]:
         """What a home was told of some kinds, with its reason or stage."""
         return [
-            (event.kind.value, event.data.get("reason", event.data.get("stage")))
+            (event.kind.value, event.data.get("stage", event.data.get("reason")))
             for event in self.street.heard[name]
             if event.kind in kinds
         ]
 
     def asset(self, title: str = "battery") -> bytes:
         """Anna's asset of a title."""
-        found = self._runtime("anna", title).asset_id
+        found: bytes | None = self._runtime("anna", title).asset_id
         assert found is not None
         return found
 
@@ -95,6 +95,10 @@ class WireWorld:
         """Anna's only sale, as her gate sees it."""
         (found,) = self.street.trading("anna").gate.sales
         return found
+
+    def state(self) -> tuple[TradeState, Block | None]:
+        """How that sale stands, and why it is blocked."""
+        return self.sale.state, self.sale.block
 
     @property
     def trade(self) -> TradeView:
@@ -118,11 +122,13 @@ class WireWorld:
             await self.street.trading(name).gate.async_look()
         await self.street.hass.async_block_till_done()
 
-    async def run_until(self, time: int, *, mining: bool = True) -> None:
+    async def run_until(self, time: int, *, mining: bool = True, step_s: int = STEP_S) -> None:
         """Let time pass, the physics' and the chain's alike; the homes look at every step."""
         while self.now < time:
             near = self.start <= self.now < self.end
-            step = min(STEP_S if near else SLOT, time - self.now)
+            step = min(step_s if near else SLOT, time - self.now)
+            if self.now < self.start:
+                step = min(step, self.start - self.now)
             # Between these lines nothing else runs: no reading may fall between two clocks.
             for home in self.homes.values():
                 home.advance(self.now + step - home.physics.time_s)
