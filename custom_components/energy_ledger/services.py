@@ -12,7 +12,7 @@ import probatio as vol
 from homeassistant.core import HomeAssistant, ServiceCall, ServiceResponse, SupportsResponse, callback
 from homeassistant.helpers.service import async_register_admin_service
 
-from .actions import market, records, trades
+from .actions import market, records, statements, trades
 from .const import DOMAIN
 
 type Handler = Callable[[HomeAssistant, ServiceCall], Awaitable[dict[str, Any]]]
@@ -40,6 +40,7 @@ ACTIONS = {
     "transfer": Action(trades.transfer, trades.TRANSFER_SCHEMA, admin=True),
     "list_offers": Action(trades.list_offers, trades.LIST_OFFERS_SCHEMA, SupportsResponse.ONLY),
     "list_trades": Action(trades.list_trades, trades.LIST_TRADES_SCHEMA, SupportsResponse.ONLY),
+    "statement": Action(statements.statement, statements.STATEMENT_SCHEMA, SupportsResponse.ONLY),
     "get_record": Action(records.get_record, records.GET_RECORD_SCHEMA, SupportsResponse.ONLY),
     "invite": Action(records.invite, records.INVITE_SCHEMA, SupportsResponse.ONLY, admin=True),
 }

@@ -3,5 +3,6 @@
 fields   the schemas, and what the fields mean on the ledger
 market   sell, buy, accept, counter, reject, withdraw
 trades   terminate, rate, transfer, and the lists
+statements  a month per neighbour, and what slots settled to
 records  get a record with its proof, invite
 """

@@ -25,6 +25,7 @@ from .fields import (
     micro,
     optional_micro,
 )
+from .statements import settled_data, trading_of
 
 ATTR_AMOUNT: Final = "amount"
 ATTR_CARRIER: Final = "carrier"
@@ -37,6 +38,7 @@ ATTR_ROLE: Final = "role"
 ATTR_RUNNING: Final = "running"
 ATTR_SCORE: Final = "score"
 ATTR_SELLER: Final = "seller"
+ATTR_SETTLEMENTS: Final = "settlements"
 ATTR_SIDE: Final = "side"
 ATTR_TO: Final = "to"
 ATTR_TRADE: Final = "trade"
@@ -85,6 +87,7 @@ LIST_TRADES_SCHEMA: Final = vol.Schema(
         **ENTRY,
         vol.Optional(ATTR_ROLE): vol.In(ROLES),
         vol.Optional(ATTR_RUNNING): cv.boolean,
+        vol.Optional(ATTR_SETTLEMENTS): cv.boolean,
     }
 )
 
@@ -154,8 +157,9 @@ async def list_offers(hass: HomeAssistant, call: ServiceCall) -> dict[str, Any]:
 
 
 async def list_trades(hass: HomeAssistant, call: ServiceCall) -> dict[str, Any]:
-    """List the home's trades that still have slots to settle."""
-    data = entry_of(hass, call).runtime_data
+    """List the home's trades that still have slots to settle, and what slots settled to."""
+    entry = entry_of(hass, call)
+    data = entry.runtime_data
     home = data.key.signer.public_key.hex()
     trades = list(data.ledger.data.trades)
     if ATTR_RUNNING in call.data:
@@ -165,4 +169,8 @@ async def list_trades(hass: HomeAssistant, call: ServiceCall) -> dict[str, Any]:
         trade_data(trade, home) for trade in sorted(trades, key=lambda trade: (trade.start, trade.trade))
     ]
     role = call.data.get(ATTR_ROLE)
-    return {"trades": [trade for trade in described if role in (None, trade["role"])]}
+    answer: dict[str, Any] = {"trades": [trade for trade in described if role in (None, trade["role"])]}
+    if call.data.get(ATTR_SETTLEMENTS):
+        lines = settled_data(trading_of(entry).statements.lines())
+        answer["settlements"] = [line for line in lines if role in (None, line["role"])]
+    return answer

@@ -15,6 +15,7 @@ from ledger_core.records.types import AssetKind, Basis, Carrier
 from ..const import CONF_CURRENCY, SUBENTRY_DEVICE
 from ..data import EnergyLedgerEntry
 from ..trading import rule_config as keys
+from ..trading.loads import DOMAINS
 from ..trading.prices_now import price_now
 from ..trading.rule_config import BuyRule, RuleProblem, SellRule, SourceKind
 
@@ -206,6 +207,9 @@ def buy_form(entry: EnergyLedgerEntry) -> vol.Schema:
             vol.Required(keys.SECTION_PARTNERS): _section(partners, collapsed=True),
             vol.Required(keys.SECTION_HOURS): _hours(),
             vol.Optional(keys.CONF_CONDITIONS): RawConditionSelector(),
+            vol.Optional(keys.CONF_LOADS): selector.EntitySelector(
+                selector.EntitySelectorConfig(domain=list(DOMAINS), multiple=True)
+            ),
         }
     )
 

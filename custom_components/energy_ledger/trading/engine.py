@@ -29,6 +29,7 @@ from .gate import async_remove_storage as remove_gate
 from .gate_model import End
 from .handing_back import HandingBack
 from .house import grid_now, meter_of
+from .loads import Loads
 from .metering import Metering
 from .metering import async_remove_storage as remove_metering
 from .notebook import Notebook
@@ -85,6 +86,7 @@ class TradingEngine:
         """By subentry id."""
         self.forecaster = Forecaster(hass, entry)
         self.gate = DeliveryGate(hass, entry, clock=clock)
+        self.loads = Loads(hass, entry, self.gate, self._desk.notebook, self._clock)
         self.handing_back = HandingBack(hass, entry, self.gate, self._desk.notebook)
         self.metering = Metering(hass, entry, clock=clock)
         self.statements = Statements(hass, entry)
@@ -143,6 +145,12 @@ class TradingEngine:
                 await desk.async_prepare(self._desk)
         await self.metering.async_start()
         await self.gate.async_start()
+        self.loads.rules = {
+            rule_id: desk.rule.loads
+            for rule_id, desk in self._desks.items()
+            if isinstance(desk, BuyDesk) and desk.rule.loads
+        }
+        await self.loads.async_start()
         data = self._entry.runtime_data
         self._unsubscribe.append(data.ledger.listen(self._on_event))
         if data.settings is not None:
@@ -163,6 +171,7 @@ class TradingEngine:
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
+        await self.loads.async_stop()
         await self.gate.async_stop(End.UNLOADED)
         await self.metering.async_stop()
         await self.forecaster.async_stop()
@@ -351,5 +360,5 @@ async def async_remove_storage(hass: HomeAssistant, entry_id: str) -> None:
     """Forget what trading kept of a removed entry."""
     await remove_gate(hass, entry_id)
     await remove_metering(hass, entry_id)
-    for kind in ("rules", "load", "statements"):
+    for kind in ("rules", "load", "loads", "statements"):
         await Store[dict[str, Any]](hass, 1, f"{DOMAIN}.{kind}.{entry_id}").async_remove()

@@ -66,6 +66,10 @@ CONF_FROM: Final = "from"
 CONF_TO: Final = "to"
 CONF_LAST_DAY: Final = "last_day"
 CONF_CONDITIONS: Final = "conditions"
+CONF_LOADS: Final = "loads"
+CONF_PER_KM: Final = "per_km"
+CONF_FEEDER_PRICE: Final = "feeder_price"
+CONF_FEEDER: Final = "feeder_members"
 
 WEEKDAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _SPAN: Final = re.compile(r"^(\d{1,2}):(\d{2})-(\d{1,2}):(\d{2})=(\d+(?:[.,]\d+)?)$")
@@ -137,6 +141,8 @@ class BuyRule:
     last_day: date | None
     rate: bool
     conditions: list[dict[str, Any]] = field(default_factory=list)
+    loads: tuple[str, ...] = ()
+    """Entities that are switched on while what this rule bought is delivered."""
 
 
 def sell_rule(rule_id: str, name: str, data: Mapping[str, Any]) -> SellRule:
@@ -219,6 +225,7 @@ def buy_rule(rule_id: str, name: str, data: Mapping[str, Any]) -> BuyRule:
         last_day=_last_day(hours),
         rate=bool(partners.get(CONF_RATE, False)),
         conditions=list(data.get(CONF_CONDITIONS) or []),
+        loads=tuple(data.get(CONF_LOADS) or ()),
     )
 
 

@@ -81,6 +81,10 @@ class Statements:
             (line for line in self._lines.values() if line.trade == trade), key=lambda line: line.slot_end
         )
 
+    def lines(self) -> list[Settled]:
+        """Return every settled slot that is kept, earliest first."""
+        return sorted(self._lines.values(), key=lambda line: (line.slot_end, line.trade))
+
     def points(self, trade: str) -> int | None:
         """Return the score that a seller's delivery deserves: 10 for all of it; None: nothing is known."""
         lines = [line for line in self.of_trade(trade) if line.sent_wh is not None and not line.disputed]
