@@ -12,7 +12,12 @@ from homeassistant.setup import async_setup_component
 from custom_components.energy_ledger.services import ACTIONS
 
 ROOT = Path(__file__).parents[2]
-PAGES = (ROOT / "README.md", ROOT / "docs" / "first-hour.md", ROOT / "docs" / "faq.md")
+PAGES = (
+    ROOT / "README.md",
+    ROOT / "docs" / "first-hour.md",
+    ROOT / "docs" / "home-assistant.md",
+    ROOT / "docs" / "faq.md",
+)
 BLOCKS = re.compile(r"^```yaml\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINKS = re.compile(r"\]\(([^)#]+)\)")
 

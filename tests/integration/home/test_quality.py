@@ -1,6 +1,7 @@
 """The quality scale's rules, as far as a test can hold them; and every example of docs/automations.md."""
 
 import ast
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,6 +49,20 @@ def test_every_rule_has_a_state() -> None:
 
 def test_only_documents_are_missing() -> None:
     assert {rule for rule in RULES if state_of(rule) == "todo"} <= {r for r in RULES if r.startswith("docs-")}
+
+
+def test_the_page_explains_every_field_of_adding_and_of_options() -> None:
+    """Under the name that the form shows."""
+    page = (ROOT / "docs" / "home-assistant.md").read_text()
+    texts = json.loads((HERE / "translations" / "en.json").read_text())
+    create = texts["config"]["step"]["create"]
+    steps = [create, create["sections"]["advanced"], texts["options"]["step"]["settings"]]
+    steps += [texts["config"]["step"][name] for name in ("join", "remote", "reconfigure_own")]
+    steps += [texts["options"]["step"]["invite"], texts["config_subentries"]["device"]["step"]["network"]]
+    figures = texts["config_subentries"]["device"]["step"]["figures"]["data"]
+    labels = {label for step in steps for label in step["data"].values()}
+    labels |= {figures[name] for name in ("rating_w", "capacity_wh", "meter", "poll_s")}
+    assert {label for label in labels if label not in page} == set()
 
 
 def test_parallel_updates() -> None:
