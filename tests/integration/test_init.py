@@ -45,7 +45,7 @@ async def test_runs_and_ends_with_the_entry(hass: HomeAssistant, own_entry: OwnE
     node = entry.runtime_data.node
     pid = node.pid
     await wait_until(lambda: entry.runtime_data.ledger.data.status.tip.height >= 2)
-    assert any("mined block" in line for line in node.log_lines)
+    assert any("stands at height" in line for line in node.log_lines)
     assert await hass.config_entries.async_unload(entry.entry_id)
     assert gone(pid)
     assert state_of(entry) is ConfigEntryState.NOT_LOADED

@@ -1,6 +1,7 @@
 """The miner stays on the newest template: a real mining process on a real engine."""
 
 import asyncio
+import logging
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,10 @@ async def height(api: ApiWorld) -> int:
     return await api.thread.look(lambda engine, _: engine.chain.height)
 
 
-async def test_a_process_mines_block_after_block_with_what_waits(tmp_path: Path) -> None:
+async def test_a_process_mines_block_after_block_with_what_waits(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
     world = street()
     async with api_world(tmp_path, world) as api:
         control = MiningControl(api.thread, new_records_s=0.01)
@@ -57,6 +61,8 @@ async def test_a_process_mines_block_after_block_with_what_waits(tmp_path: Path)
             await control.stop()
             await miner.stop()
         assert await api.thread.look(lambda engine, _: record.id in engine.chain.state.offers)
+    # Blocks may follow each other by the second: at a higher level they would fill a log.
+    assert {line.levelno for line in caplog.records if "mined block" in line.message} == {logging.DEBUG}
 
 
 async def test_templates_follow_the_tip_and_the_records(tmp_path: Path) -> None:

@@ -135,4 +135,4 @@ class MiningControl:
             _LOGGER.info("a mined block is not taken: %s: %s", error.code, error.message)
             self._wanted.set()
         else:
-            _LOGGER.info("mined block %d, %s", header.height, block_hash.hex()[:16])
+            _LOGGER.debug("mined block %d, %s", header.height, block_hash.hex()[:16])
