@@ -4,6 +4,10 @@ A sample within a second of a boundary counts as measured there. Otherwise the r
 straight line between the samples around the boundary, rounded down: interpolated, or estimated when the
 samples lie far apart. A register that runs backwards or faster than the connection can carry is not taken:
 readings pause until the meter tells plausible figures again, and nothing is made up meanwhile.
+
+Where it never will (a counter that began anew, a jump that stays), the user may accept the new count: what is
+signed goes on from the last plausible registers, as if nothing had flowed at the jump, and every boundary up
+to the next one is marked estimated.
 """
 
 from collections.abc import Mapping, Sequence
@@ -63,9 +67,34 @@ class Boundaries:
     pause: Pause | None = None
     pending: list[ReadingRow] = field(default_factory=list)
     """Not in the chain yet, oldest first."""
+    offset: tuple[int, int] = (0, 0)
+    """Added to what the meter tells of import and export, Wh: its count was accepted anew."""
+    _raw: Sample | None = field(default=None, compare=False)
+    """The newest sample, as the meter told it."""
+    _accepted_at: float | None = None
+    """Boundaries before this time, and the next one after it, are estimated."""
 
-    def take(self, sample: Sample) -> list[ReadingRow]:
+    def accept(self) -> bool:
+        """Go on from the new count of a meter that jumped or fell; False: there is nothing to accept."""
+        if not self.can_accept or self._raw is None or self.last is None:
+            return False
+        self.offset = (
+            self.last.import_wh - self._raw.import_wh,
+            self.last.export_wh - self._raw.export_wh,
+        )
+        self.pause = None
+        self._accepted_at = self._raw.at
+        return True
+
+    @property
+    def can_accept(self) -> bool:
+        """Whether readings pause for a register, rather than for the clock."""
+        return self.pause is not None and self.pause.problem is not Problem.CLOCK
+
+    def take(self, raw: Sample) -> list[ReadingRow]:
         """Take a sample; returns the boundaries that it completes, which are pending from now on."""
+        self._raw = raw
+        sample = Sample(raw.at, raw.import_wh + self.offset[0], raw.export_wh + self.offset[1])
         last = self.last
         if last is None:
             self.last = sample
@@ -78,7 +107,7 @@ class Boundaries:
             return []
         self.pause = None
         self.last = sample
-        rows = [self._at(end, last, sample) for end in self._ends(last.at, sample.at)]
+        rows = [self._honest(self._at(end, last, sample)) for end in self._ends(last.at, sample.at)]
         self.pending += rows
         del self.pending[:-MAX_PENDING]
         return rows
@@ -86,6 +115,14 @@ class Boundaries:
     def confirm(self, end: int) -> None:
         """The chain holds the boundaries up to this one."""
         self.pending = [row for row in self.pending if row.end > end]
+
+    def _honest(self, row: ReadingRow) -> ReadingRow:
+        """Mark what a count that was accepted anew makes uncertain: up to the next boundary after it."""
+        if self._accepted_at is None:
+            return row
+        if row.end >= self._accepted_at:
+            self._accepted_at = None
+        return ReadingRow(row.end, row.import_wh, row.export_wh, Quality.ESTIMATED)
 
     def _first(self, sample: Sample) -> list[ReadingRow]:
         """A first sample gives a boundary only if it lies on one."""
@@ -155,6 +192,8 @@ class Boundaries:
             "pause": None
             if pause is None
             else [pause.problem.value, pause.register, pause.before_wh, pause.after_wh, pause.since],
+            "offset": list(self.offset),
+            "accepted_at": self._accepted_at,
             "pending": [[row.end, row.import_wh, row.export_wh, int(row.quality)] for row in self.pending],
         }
 
@@ -168,6 +207,9 @@ class Boundaries:
             self.pause = Pause(
                 Problem(pause[0]), str(pause[1]), int(pause[2]), int(pause[3]), float(pause[4])
             )
+        imported, exported = kept.get("offset", (0, 0))
+        self.offset = (int(imported), int(exported))
+        self._accepted_at = kept.get("accepted_at")
         self.pending = [
             ReadingRow(int(end), int(imported), int(exported), Quality(int(quality)))
             for end, imported, exported, quality in kept.get("pending", [])

@@ -147,6 +147,16 @@ class Metering:
         for listener in tuple(self._listeners):
             listener()
 
+    async def async_accept(self) -> bool:
+        """Go on from the new count of a meter that jumped or fell; False: there is nothing to accept."""
+        if self.core is None or not self.core.accept():
+            return False
+        await self._store.async_save(self._kept())
+        self._tell_pause(None)
+        for listener in tuple(self._listeners):
+            listener()
+        return True
+
     @callback
     def _tell_pause(self, pause: Pause | None) -> None:
         name = issue_id(ISSUE_METER, self._entry.entry_id)
@@ -157,7 +167,8 @@ class Metering:
             self._hass,
             DOMAIN,
             name,
-            is_fixable=False,
+            is_fixable=self.core is not None and self.core.can_accept,
+            data={"entry_id": self._entry.entry_id, "issue": pause.problem.value},
             severity=ir.IssueSeverity.WARNING,
             translation_key=pause.problem.value,
             translation_placeholders={
