@@ -10,6 +10,7 @@ from homeassistant.helpers import issue_registry as ir
 
 from .const import DOMAIN, ISSUE_NODE_CANNOT_START, ISSUE_NODE_VERSION_MISMATCH
 from .data import EnergyLedgerEntry
+from .count_repair import ACCEPTS, AcceptCountFlow
 from .issues import (
     CLOCK,
     DEVICE_LOST,
@@ -129,6 +130,8 @@ async def async_create_fix_flow(
     shown = {"community": entry.title, **((known and known.translation_placeholders) or {})}
     if issue in CHECKS:
         return CheckedFlow(entry, CHECKS[issue], subentry_id, shown)
+    if issue in ACCEPTS:
+        return AcceptCountFlow(entry, shown)
     if issue in RELOADS:
         return ReloadFlow(entry, shown)
     return ConfirmRepairFlow()
