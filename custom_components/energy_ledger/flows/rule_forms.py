@@ -130,6 +130,8 @@ def sell_form(entry: EnergyLedgerEntry) -> vol.Schema:
         vol.Optional(keys.CONF_CEILING): _price(entry),
         vol.Optional(keys.CONF_SCARCITY): _number(0, 500, 1, "%"),
         vol.Optional(keys.CONF_DEMAND): _number(0, 500, 1, "%"),
+        vol.Optional(keys.CONF_PER_KM): _price(entry),
+        vol.Optional(keys.CONF_FEEDER_PRICE): _number(-1000, 1000, "any", f"{entry.data[CONF_CURRENCY]}/kWh"),
         vol.Optional(keys.CONF_SHORTFALL): _price(entry),
     }
     amount = {
@@ -148,6 +150,7 @@ def sell_form(entry: EnergyLedgerEntry) -> vol.Schema:
     }
     partners = {
         vol.Optional(keys.CONF_MEMBERS): _members(entry),
+        vol.Optional(keys.CONF_FEEDER): _members(entry),
         vol.Required(keys.CONF_REQUESTS, default=True): selector.BooleanSelector(),
         vol.Required(keys.CONF_BARGAIN, default=True): selector.BooleanSelector(),
         vol.Required(keys.CONF_AUCTION, default=False): selector.BooleanSelector(),

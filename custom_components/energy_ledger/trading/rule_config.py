@@ -127,6 +127,8 @@ class SellRule:
     """Keep in a store what the home needs until its own generation returns."""
     last_day: date | None
     rate: bool
+    feeder: frozenset[bytes] = frozenset()
+    """Members behind the same feeder as this home, as the user knows it: the ledger does not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +181,8 @@ def sell_rule(rule_id: str, name: str, data: Mapping[str, Any]) -> SellRule:
         formation=PriceRule(
             scarcity_permille=_permille(price, CONF_SCARCITY),
             demand_permille=_permille(price, CONF_DEMAND),
+            per_km=_money(price, CONF_PER_KM) or 0,
+            same_feeder=_money(price, CONF_FEEDER_PRICE) or 0,
             floor=floor,
             ceiling=ceiling,
         ),
@@ -189,6 +193,7 @@ def sell_rule(rule_id: str, name: str, data: Mapping[str, Any]) -> SellRule:
         keep_for_home=bool(amount.get(CONF_KEEP, True)),
         last_day=_last_day(hours),
         rate=bool(partners.get(CONF_RATE, False)),
+        feeder=frozenset(_members(partners, CONF_FEEDER) or ()),
     )
 
 

@@ -8,7 +8,7 @@ from ledger_core.client.bodies import IntentError
 from ledger_core.client.bodies import OfferTerms as Terms
 from ledger_core.client.views import AssetView, OfferView, WaitingView
 from ledger_core.errors import LedgerError
-from ledger_core.market.prices import Market, PriceParts, asking_price
+from ledger_core.market.prices import Market, PriceParts, asking_price, distance_m
 from ledger_core.market.reasons import Decision, Reason, Verdict
 from ledger_core.market.selling import (
     Draft,
@@ -63,7 +63,7 @@ class SellDesk:
             )
         wanted: list[Draft] = []
         for window in windows(rule.criteria, desk.now, desk.slot_s):
-            price = self._price(desk, supply, window, floor)
+            price = self._price(desk, supply, window, floor, rule.audience)
             spare = self._spare(desk, supply, window)
             made = draft(rule.criteria, window, local_window(*window), spare, price)
             if isinstance(made, Draft):
@@ -79,13 +79,28 @@ class SellDesk:
 
     # --- price and quantity -----------------------------------------------------------------------------
 
-    def _price(self, desk: Desk, supply: Supply, window: tuple[int, int], floor: int) -> int:
+    def _price(
+        self,
+        desk: Desk,
+        supply: Supply,
+        window: tuple[int, int],
+        floor: int,
+        others: tuple[bytes, ...] | None,
+    ) -> int:
+        """Return the price for some members; `others` is None for an offer to all."""
         base = price_now(desk.hass, self.rule.price, window[0])
-        parts = self._parts(desk, supply, window, base)
+        parts = self._parts(desk, supply, window, base, others)
         return max(parts.price, floor)
 
-    def _parts(self, desk: Desk, supply: Supply, window: tuple[int, int], base: int) -> PriceParts:
-        """Form the price from base, scarcity and what others ask for and offer in the window."""
+    def _parts(
+        self,
+        desk: Desk,
+        supply: Supply,
+        window: tuple[int, int],
+        base: int,
+        others: tuple[bytes, ...] | None,
+    ) -> PriceParts:
+        """Form the price from base, scarcity, demand in the window, and where the others are."""
         asked = offered = 0
         for view in desk.entry.runtime_data.ledger.data.offers:
             if view.author.key == desk.me.hex() or view.start >= window[1] or view.end <= window[0]:
@@ -100,6 +115,8 @@ class SellDesk:
             capacity_wh=supply.asset.capacity_wh,
             asked_wh=asked,
             offered_wh=offered,
+            distance_m=farthest_m(desk, supply.asset, others) if self.rule.formation.per_km else None,
+            same_feeder=bool(others) and self.rule.feeder.issuperset(others or ()),
         )
         return asking_price(base, self.rule.formation, market)
 
@@ -238,7 +255,7 @@ class SellDesk:
                 local_window(*window),
                 desk.me,
                 self._spare(desk, supply, window),
-                self._price(desk, supply, window, floor),
+                self._price(desk, supply, window, floor, (bytes.fromhex(view.author.key),)),
                 desk.now,
             )
             if not decision.acts or not acting:
@@ -255,3 +272,17 @@ class SellDesk:
                 refused = error.code
             desk.notebook.pages.replied[view.offer] = desk.now
             desk.note(self.state, view.offer, decision, dry_run=False, record=record, refused=refused)
+
+
+def farthest_m(desk: Desk, asset: AssetView, others: tuple[bytes, ...] | None) -> int | None:
+    """Return how far the farthest of some members is from an asset, in metres; None: not known."""
+    members = desk.entry.runtime_data.ledger.data.members
+    places = {each.member.key: each.location for each in members if each.location is not None}
+    here = asset.location or places.get(desk.me.hex())
+    if here is None or not others:
+        return None
+    known = [place for key in others if (place := places.get(key.hex())) is not None]
+    return max(
+        (distance_m((here.latitude, here.longitude), (there.latitude, there.longitude)) for there in known),
+        default=None,
+    )
