@@ -29,12 +29,13 @@ from custom_components.energy_ledger.const import (
     CONF_PEER_PORT,
     DOMAIN,
 )
+from custom_components.energy_ledger.flows.creating import BLOCKS_OF_HALF_LIFE
 from custom_components.energy_ledger.flows.home_key import grouped
 from custom_components.energy_ledger.key_store import async_key_store
 from custom_components.energy_ledger.node_setup import data_directory
 from ledger_core.client import RefusedError
 from ledger_core.client.local import prepare_founding
-from ledger_core.community import encode_genesis
+from ledger_core.community import decode_genesis, encode_genesis
 from ledger_core.keys import SoftwareSigner, address, seed_text
 from ledger_core.records.codec import invite
 from ledger_core.records.invitations import InvitationLink, encode_link
@@ -147,6 +148,19 @@ async def test_create_prepaid_with_approval_and_restored_key(hass: HomeAssistant
     result = await fill(hass, result, recovery_code=grouped(seed_text(signer.export_seed())))
     assert result["type"] is FlowResultType.CREATE_ENTRY
     assert result["result"].data[CONF_HOME] == address(signer.public_key)
+
+
+@pytest.mark.parametrize("spacing_s", [1, 30, 600])
+async def test_the_difficulty_follows_within_as_many_blocks(hass: HomeAssistant, spacing_s: int) -> None:
+    result = await begin(hass, "create")
+    result = await fill(hass, result, **{**COMMUNITY, "advanced": {**ADVANCED, "block_spacing_s": spacing_s}})
+    result = await choose(hass, result, "new_key")
+    result = await fill(hass, result, kept=True)
+    assert result["type"] is FlowResultType.CREATE_ENTRY
+    genesis = (data_directory(hass, result["result"].data[CONF_DIRECTORY]) / "genesis").read_bytes()
+    parameters = decode_genesis(genesis).parameters
+    assert parameters.block_spacing_s == spacing_s
+    assert parameters.difficulty_half_life_s == BLOCKS_OF_HALF_LIFE * spacing_s
 
 
 def mistyped(code: str) -> str:

@@ -89,6 +89,19 @@ async def test_devices_become_assets_meter_first(
         assert shown.state == AssetState.REGISTERED
 
 
+async def test_what_is_stated_of_a_fuel_cells_tank_is_there_to_sell(
+    hass: HomeAssistant, node: ApiWorld, make_entry: EntryMaker
+) -> None:
+    async with simulated("goodwe_et", "cummins_hydrogen") as home:
+        cell = device(home, "cummins_hydrogen", "fuel_cell", capacity_wh=30_000)
+        entry = await make_entry(node, subentries=[*parts(home, "meter"), cell])
+        await settle(node, entry, 2)
+        told = runtime_of(entry, "fuel_cell").coordinator.data
+        assert told.number(Field.ENERGY_AVAILABLE_WH) is None
+        view = asset_of(entry, "fuel_cell")
+        assert (view.kind, view.capacity_wh, view.energy_wh) == ("fuel_cell", 30_000, 30_000)
+
+
 async def test_a_restart_while_a_registration_waits(
     hass: HomeAssistant, node: ApiWorld, make_entry: EntryMaker
 ) -> None:

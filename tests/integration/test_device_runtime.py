@@ -1,6 +1,8 @@
 """Devices in Home Assistant: real simulated Modbus devices, their entities, commands and failures."""
 
+import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +24,7 @@ from custom_components.energy_ledger.devices.device import Availability
 from custom_components.energy_ledger.devices.errors import CommandRefused, CommandUnsupported
 from custom_components.energy_ledger.devices.profile.model import CommandName
 from custom_components.energy_ledger.devices.readings import Field, Readings
+from custom_components.energy_ledger.devices.sunspec.definition import model_definition
 from simulator.modbus.faults import Fault, FaultKind
 from tests.integration.conftest import EntryMaker
 from tests.integration.device_world import device, manager_of, runtime_of, simulated
@@ -224,6 +227,26 @@ async def test_own_profiles_replace_ours(
     assert (await profiles.async_all_profiles(hass))["byd_battery_box"].title == "My own"
     (folder / "byd_battery_box.yaml").write_text("id: 7", "utf-8")
     assert (await profiles.async_all_profiles(hass))["byd_battery_box"].title != "My own"
+
+
+async def test_no_file_of_sunspec_is_read_on_the_event_loop(
+    hass: HomeAssistant, node: ApiWorld, make_entry: EntryMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[tuple[str, int]] = []
+    read_text = Path.read_text
+
+    def reading(path: Path, *args: Any, **more: Any) -> str:
+        if path.name.startswith("model_"):
+            read.append((path.name, threading.get_ident()))
+        return read_text(path, *args, **more)
+
+    async with simulated("fronius_gen24") as home:
+        model_definition.cache_clear()
+        monkeypatch.setattr(Path, "read_text", reading)
+        entry = await make_entry(node, subentries=[device(home, "fronius_gen24", "battery")])
+        assert runtime_of(entry, "battery").availability is Availability.ONLINE
+    assert "model_1.json" in {name for name, _ in read}
+    assert threading.get_ident() not in {thread for _, thread in read}
 
 
 async def test_over_home_assistants_shared_connection(
