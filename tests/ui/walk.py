@@ -11,7 +11,8 @@ from demo.rest import Api, wait_for
 from simulator.config import build_config
 from simulator.home import SimulatedHome
 from tests.ui.browser import browser, new_page
-from tests.ui.pages import Ui
+from tests.ui.neighbour import Neighbour
+from tests.ui.pages import PageError, Ui
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,6 +20,26 @@ if TYPE_CHECKING:
 NAME, USER, PASSWORD = "Ann", "ann", "energy-ledger"
 COMMUNITY = "Linden Street"
 HOME = "Sun house"
+
+ALIAS = "Take cheap offers"
+_AUTOMATION = "automation.take_cheap_offers"
+_TOLD = "Took 1.5 kWh at 0.2 EUR/kWh"
+_TAKE_CHEAP_OFFERS: dict[str, Any] = {
+    "mode": "queued",
+    "triggers": [
+        {"trigger": "energy_ledger.offer_received", "options": {"side": "sell", "price_below": 0.28}}
+    ],
+    "actions": [
+        {"action": "energy_ledger.accept", "data": {"offer": "{{ trigger.data.offer }}"}},
+        {
+            "action": "persistent_notification.create",
+            "data": {
+                "title": "Energy Ledger",
+                "message": "Took {{ trigger.data.quantity }} kWh at {{ trigger.data.price }} EUR/kWh",
+            },
+        },
+    ],
+}
 
 
 def simulated_house() -> SimulatedHome:
@@ -191,32 +212,58 @@ class Walk:
             await self._ui.shot(picture)
 
     async def automation(self) -> None:
-        """An automation on a trigger of the integration runs when an offer of this home is made."""
+        """A neighbour's cheap offer runs an automation: it accepts the offer, and tells of it."""
         await self.api.request(
-            "POST",
-            "/api/config/automation/config/tell_of_delivery",
-            {
-                "alias": "Tell of a low balance",
-                "triggers": [{"trigger": "energy_ledger.balance_below", "options": {"balance": 100}}],
-                "actions": [
-                    {
-                        "action": "persistent_notification.create",
-                        "data": {
-                            "title": "Energy Ledger",
-                            "message": "The balance is low",
-                            "notification_id": "low",
-                        },
-                    }
-                ],
-            },
+            "POST", "/api/config/automation/config/take_cheap_offers", {"alias": ALIAS, **_TAKE_CHEAP_OFFERS}
         )
-        await self._ui.go("/config/automation/edit/tell_of_delivery")
-        await self._ui.expect("Tell of a low balance")
+
+        async def on() -> bool:
+            return await self.api.state(_AUTOMATION) == "on"
+
+        await wait_for(on, "the automation to be on")
+        answer = await self.api.call("energy_ledger", "invite", {"roles": ["home"]}, answer=True)
+        async with await Neighbour.beside(self._assistant.config_dir) as neighbour:
+            await neighbour.join(answer["invitation"])
+            dear = await neighbour.offer(2_000, price=400_000)
+            offer = await neighbour.offer(1_500, price=200_000)
+
+            async def agreed() -> bool:
+                return await neighbour.trade_of(offer) is not None
+
+            await wait_for(agreed, "the automation to accept the neighbour's offer")
+            if await neighbour.trade_of(dear) is not None:
+                raise PageError("the automation has accepted an offer that its trigger should not let pass")
+
+        async def shown() -> bool:
+            return await self._trades() == [(1.5, 0.2)] and await self._states_of("_held") == ["0.3"]
+
+        await wait_for(shown, "the home to show the trade, and the money that is held for it")
+        await self._ui.go("/config/automation/edit/take_cheap_offers")
+        await self._ui.expect(ALIAS)
+        await self._ui.expect("Offer received")
         await self._ui.shot("automation")
+        await self._ui.press("Notifications")
+        await self._ui.expect(_TOLD)
+        await self._ui.shot("automation-told")
+
+    async def _trades(self) -> list[tuple[float, float]]:
+        """Return quantity and price of the home's trades, as its action lists them."""
+        answer = await self.api.call("energy_ledger", "list_trades", answer=True)
+        return [(each["quantity"], each["price"]) for each in answer["trades"]]
+
+    async def _states_of(self, end: str) -> list[str]:
+        """Return the states of the integration's entities whose unique id ends so."""
+        entities = await self.api.command("config/entity_registry/list")
+        return [
+            await self.api.state(each["entity_id"])
+            for each in entities
+            if each["platform"] == "energy_ledger" and str(each["unique_id"]).endswith(end)
+        ]
 
     async def restart(self) -> None:
         """After a restart everything is back, and no device has moved."""
         before = {name for name in await self.api.states() if "backup" not in name}
+        devices, trades = await self._devices(), await self._trades()
         await self._ui.page.goto("about:blank")
         await self._assistant.stop()
         await self._assistant.start()
@@ -227,6 +274,15 @@ class Walk:
             return before <= {name for name, state in states.items() if state["state"] != "unavailable"}
 
         await wait_for(back, "every entity to be back")
+        if await self._devices() != devices:
+            raise PageError(f"other devices than before: {devices} became {await self._devices()}")
+        if await self._trades() != trades:
+            raise PageError(f"other trades than before: {trades} became {await self._trades()}")
+        await self.entities()
+
+    async def _devices(self) -> dict[str, str]:
+        """Return the name of every device by its id."""
+        return {each["id"]: each["name"] for each in await self.api.command("config/device_registry/list")}
 
 
 def say(text: str) -> None:
