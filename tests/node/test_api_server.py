@@ -302,6 +302,27 @@ async def test_many_streams_are_refused_and_closing_makes_room(tmp_path: Path) -
             assert streams[0].close_code == aiohttp.WSCloseCode.GOING_AWAY
 
 
+async def test_a_client_that_answers_no_ping_is_let_go_and_one_that_does_stays(tmp_path: Path) -> None:
+    limits = ApiLimits(heartbeat_s=0.2)
+    async with (
+        api_world(tmp_path, street(), limits=limits) as api,
+        aiohttp.ClientSession(api.server.url, headers=AUTHORIZED) as http,
+        asyncio.timeout(LIMIT_S),
+        http.ws_connect(STREAM_PATH, autoping=False) as dead,
+        http.ws_connect(STREAM_PATH, autoping=False) as alive,
+    ):
+        await alive.ping(b"are you there")
+        pongs = 0
+        while (message := await alive.receive()).type is not aiohttp.WSMsgType.CLOSE and pongs < 8:
+            if message.type is aiohttp.WSMsgType.PING:
+                await alive.pong(message.data)
+                pongs += 1
+        assert pongs == 8
+        told = [message.type async for message in dead]
+        assert aiohttp.WSMsgType.PING in told
+        assert dead.close_code == aiohttp.WSCloseCode.OK
+
+
 async def test_rates_and_requests_at_once_are_bounded(tmp_path: Path) -> None:
     limits = ApiLimits(requests_per_s=0.001, burst=5)
     async with api_world(tmp_path, street(), limits=limits) as api:

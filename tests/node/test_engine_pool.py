@@ -259,6 +259,7 @@ def test_a_failing_store_leaves_the_engine_as_it_was(net: Net) -> None:
     net.mesh()
     net.mine("anna")
     node = net["anna"]
+    net.pass_time(30, 10)
     node.store.fail_next = True
     with pytest.raises(ChainError) as failure:
         node.template_block()

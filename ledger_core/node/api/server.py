@@ -164,9 +164,7 @@ class ApiServer:
         log = self._backend.events
         cursor = log.cursor if query.after is None else query.after
         log.check(cursor)
-        socket = web.WebSocketResponse(
-            timeout=_FAREWELL_S, heartbeat=self._limits.heartbeat_s, max_msg_size=1024
-        )
+        socket = web.WebSocketResponse(timeout=_FAREWELL_S, autoping=False, max_msg_size=1024)
         leave = self._guard.enter_stream()
         try:
             if not socket.can_prepare(request).ok:
@@ -176,7 +174,7 @@ class ApiServer:
             if self._is_closing:
                 await stream.go_away([socket])
             else:
-                await stream.follow(socket, log, cursor)
+                await stream.follow(socket, log, cursor, self._limits.heartbeat_s)
         finally:
             self._sockets.discard(socket)
             leave()
