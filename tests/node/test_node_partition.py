@@ -4,6 +4,8 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 from ledger_core.client.views import EventsQuery
 from tests.node.processes import FAST, Street, found, is_there, street
 
@@ -74,6 +76,7 @@ async def grown(homes: Street, blocks: int) -> None:
     await homes.until(enough, f"{blocks} more blocks at every node")
 
 
+@pytest.mark.timeout(400)
 async def test_two_against_two_then_three_against_one(tmp_path: Path) -> None:
     async with street(tmp_path, 4) as homes:
         offer = await prepared(homes)
