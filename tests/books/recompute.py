@@ -370,7 +370,7 @@ def recompute(data: bytes, without_room: frozenset[bytes] = frozenset()) -> Book
 
 
 def main(path: Path) -> None:
-    """Print what a chain comes to."""
+    """Print what a chain comes to, if every bid found room at its auction's close."""
     books = recompute(path.read_bytes())
     lines = books.lines.values()
     delivered, paid = sum(line.delivered for line in lines), sum(line.paid for line in lines)
