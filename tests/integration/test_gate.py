@@ -7,6 +7,7 @@ from unittest.mock import patch
 import pytest
 from homeassistant.core import HomeAssistant
 
+from custom_components.energy_ledger.devices.errors import CommandRefused, LinkError, ReserveReached
 from custom_components.energy_ledger.events import Happening, HomeEvent
 from custom_components.energy_ledger.trading.gate_core import Gate
 from custom_components.energy_ledger.trading.gate_model import Block, TradeState
@@ -156,6 +157,33 @@ async def test_a_node_that_is_away_is_not_relied_on_for_long(homes: Street) -> N
     homes.node.world.now += 901
     await homes.trading("anna").gate.async_look()
     assert homes.commands[-1] == (NUMBER, 0.0)
+
+
+async def test_a_device_that_refuses_or_ends_by_itself_is_asked_again(homes: Street) -> None:
+    await homes.turn_on("anna")
+    commander = next(
+        each.commander
+        for each in homes.entries["anna"].runtime_data.devices.values()
+        if each.commander is not None
+    )
+    for error, block in (
+        (CommandRefused("no"), Block.REFUSED),
+        (LinkError("away"), Block.DEVICE_LOST),
+        (ReserveReached("empty"), Block.RESERVE),
+    ):
+        with patch.object(type(commander), "start", side_effect=error):
+            await homes.look()
+        (sale,) = homes.trading("anna").gate.sales
+        assert (sale.state, sale.block) == (TradeState.BLOCKED, block)
+        homes.node.world.now += 31
+    set_battery(homes.hass, "anna", soc=60)
+    await homes.hass.async_block_till_done()
+    await homes.look()
+    assert homes.commands[-1][1] > 0
+    await commander.release("by its own watch")
+    await homes.trading("anna").gate.async_look()
+    (sale,) = homes.trading("anna").gate.sales
+    assert (sale.state, sale.block) == (TradeState.BLOCKED, Block.REFUSED)
 
 
 async def test_a_failure_inside_does_not_end_the_watch(homes: Street) -> None:

@@ -24,6 +24,7 @@ async def settled(street: Street) -> tuple[str, str]:
     """Anna has bought 1 kWh of Bert and got it; returns the month and Bert's address."""
     trade = await street.buy(1_000)
     await street.settle(trade, 500, 500)
+    await street.until(lambda: len(street.data.trading.statements.lines()) == 2)
     month = dt_util.as_local(moment(trade.end - 1)).strftime("%Y-%m")
     return month, address(street.world["bert"].id)
 
