@@ -31,6 +31,7 @@ from .issues import async_sweep
 from .key_store import HomeKey, async_key_store
 from .ledger import LedgerCoordinator, async_remove_cursor
 from .membership import Joining
+from .node.keeper import node_keeper
 from .node_setup import async_connect, data_directory, require_version
 from .observers import async_remove_observed, async_start_observers
 from .peer_view import PeerView
@@ -140,14 +141,17 @@ class _Reloader:
 
 
 async def async_unload_entry(hass: HomeAssistant, entry: EnergyLedgerEntry) -> bool:
-    """Unload an entry; its node ends last."""
+    """Unload an entry; its node ends last, or waits a moment for the entry to be set up again."""
     if not await hass.config_entries.async_unload_platforms(entry, PLATFORMS):
         return False
     if entry.runtime_data.trading is not None:
         await entry.runtime_data.trading.async_stop()
     await entry.runtime_data.ledger.stop()
-    if entry.runtime_data.node is not None:
-        await entry.runtime_data.node.stop()
+    if (node := entry.runtime_data.node) is not None:
+        if entry.disabled_by is None:
+            await node_keeper(hass).keep(entry.entry_id, node)
+        else:
+            await node.stop()
     return True
 
 
@@ -160,6 +164,7 @@ async def async_remove_config_entry_device(
 
 async def async_remove_entry(hass: HomeAssistant, entry: EnergyLedgerEntry) -> None:
     """Delete what was kept for an entry, and its node's data. The home's key stays in the key store."""
+    await node_keeper(hass).end(entry.entry_id)
     for remove in (async_remove_observed, remove_devices, remove_trading, async_remove_cursor):
         await remove(hass, entry.entry_id)
     if CONF_DIRECTORY in entry.data:

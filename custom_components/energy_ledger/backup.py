@@ -1,6 +1,7 @@
 """Backups that hold the node's data whole.
 
-While Home Assistant copies files, the nodes that it runs are paused, so that no file changes under the copy.
+While Home Assistant copies files, the nodes that it runs are paused, so that no file changes under the copy;
+one that is kept for an entry to be set up again is ended.
 They catch up with the other homes afterwards. A node that is restored from a backup finds in the chain what
 it voted since, and does not vote twice.
 """
@@ -10,6 +11,7 @@ import asyncio
 from homeassistant.core import HomeAssistant
 
 from .const import DOMAIN
+from .node.keeper import node_keeper
 from .node.supervisor import NodeSupervisor
 
 
@@ -20,7 +22,7 @@ def _nodes(hass: HomeAssistant) -> list[NodeSupervisor]:
 
 async def async_pre_backup(hass: HomeAssistant) -> None:
     """Pause the nodes."""
-    await asyncio.gather(*(node.pause() for node in _nodes(hass)))
+    await asyncio.gather(node_keeper(hass).end_all(), *(node.pause() for node in _nodes(hass)))
 
 
 async def async_post_backup(hass: HomeAssistant) -> None:

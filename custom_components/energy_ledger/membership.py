@@ -127,20 +127,38 @@ class Joining:
         try:
             self._submitted = await self._submit()
         except RefusedError as error:
-            if not error.may_pass:
+            if error.code == "member_known":
+                # An earlier record of ours is on its way: this home is a member with the next block.
+                _LOGGER.debug("Joined already: %s", error.message)
+            elif not error.may_pass:
                 self._refused(error)
         except ClientError as error:
             _LOGGER.debug("Not joined yet: %s", error.message)
         except (IntentError, LedgerError) as error:
             self._refused(error)
 
-    async def _submit(self) -> str:
+    async def _submit(self) -> str | None:
+        """Submit what is missing, and return the record's id; None: nothing is, the data was old."""
         node = self._ledger.data.status.node
         if self._ledger.data.account is not None and node is not None:
             return await self._home.change_node_key(node.key)
+        if await self._is_known():
+            # What was read while the node synced told less than the chain does now.
+            await self._ledger.async_refresh()
+            return None
         link = decode_link(self._entry.data[CONF_INVITATION])
         name = self._entry.data[CONF_HOME_NAME]
         return await self._home.join(link, name, roles=self._roles(link))
+
+    async def _is_known(self) -> bool:
+        """Ask the node now whether this home is a member."""
+        try:
+            await self._ledger.client.account(self._home.address)
+        except RefusedError as error:
+            if error.code != "member_unknown":
+                raise
+            return False
+        return True
 
     def _roles(self, link: InvitationLink) -> int:
         """Return the invitation's roles, without `node` where the node is another member's already."""

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, Final, TypedDict
 
+from aiohttp import ClientSession
 from homeassistant.config_entries import ConfigEntry
 from homeassistant.const import CONF_TOKEN, CONF_URL, EVENT_HOMEASSISTANT_STOP
 from homeassistant.core import Event, HomeAssistant, callback
@@ -28,6 +29,7 @@ from .const import (
     ISSUE_NODE_VERSION_MISMATCH,
     issue_id,
 )
+from .node.keeper import node_keeper
 from .node.process import NodeLaunch
 from .node.supervisor import NodeSupervisor, NodeUnavailable
 from .node.versions import version_fits
@@ -69,30 +71,19 @@ def node_settings(hass: HomeAssistant, entry: ConfigEntry[Any]) -> dict[str, str
 async def async_connect(
     hass: HomeAssistant, entry: ConfigEntry[Any]
 ) -> tuple[NodeClient, NodeSupervisor | None]:
-    """Return a client of the entry's node, and the supervisor of a node that runs here, started.
+    """Return a client of the entry's node, and the supervisor of a node that runs here.
 
+    A node that is kept from before and was started like this one is taken over, else one is started.
     Raises ConfigEntryNotReady, or ConfigEntryError where the node has another version than this.
     """
     session = async_get_clientsession(hass)
     if CONF_URL in entry.data:
         return NodeClient(entry.data[CONF_URL], entry.data[CONF_TOKEN], session=session), None
-    supervisor = NodeSupervisor(
-        hass,
-        NodeLaunch(
-            directory=data_directory(hass, entry.data[CONF_DIRECTORY]), settings=node_settings(hass, entry)
-        ),
-        lambda url, token: NodeClient(url, token, session=session),
-        lambda trouble: tell_trouble(hass, entry, trouble),
+    launch = NodeLaunch(
+        directory=data_directory(hass, entry.data[CONF_DIRECTORY]), settings=node_settings(hass, entry)
     )
-    supervisor.on_moved = lambda: hass.config_entries.async_schedule_reload(entry.entry_id)
-    try:
-        client = await supervisor.start()
-    except NodeUnavailable as error:
-        tell_trouble(hass, entry, error)
-        if error.issue == ISSUE_NODE_VERSION_MISMATCH:
-            # What was installed is not what runs: only a restart of Home Assistant helps.
-            raise ConfigEntryError(**_told(error)) from error
-        raise _not_ready(error) from error
+    taken = await node_keeper(hass).take(entry.entry_id, launch)
+    client, supervisor = taken or await _async_start(hass, entry, session, launch)
 
     async def stop(_: Event) -> None:
         await supervisor.stop()
@@ -100,6 +91,26 @@ async def async_connect(
     # Entries are not unloaded when Home Assistant stops.
     entry.async_on_unload(hass.bus.async_listen(EVENT_HOMEASSISTANT_STOP, stop))
     return client, supervisor
+
+
+async def _async_start(
+    hass: HomeAssistant, entry: ConfigEntry[Any], session: ClientSession, launch: NodeLaunch
+) -> tuple[NodeClient, NodeSupervisor]:
+    supervisor = NodeSupervisor(
+        hass,
+        launch,
+        lambda url, token: NodeClient(url, token, session=session),
+        lambda trouble: tell_trouble(hass, entry, trouble),
+    )
+    supervisor.on_moved = lambda: hass.config_entries.async_schedule_reload(entry.entry_id)
+    try:
+        return await supervisor.start(), supervisor
+    except NodeUnavailable as error:
+        tell_trouble(hass, entry, error)
+        if error.issue == ISSUE_NODE_VERSION_MISMATCH:
+            # What was installed is not what runs: only a restart of Home Assistant helps.
+            raise ConfigEntryError(**_told(error)) from error
+        raise _not_ready(error) from error
 
 
 def require_version(hass: HomeAssistant, entry: ConfigEntry[Any], version: str) -> None:

@@ -22,6 +22,7 @@ from .issues import (
     free_bytes,
     not_approved,
 )
+from .node.keeper import node_keeper
 
 type Check = Callable[[HomeAssistant, EnergyLedgerEntry, str], Awaitable[bool]]
 
@@ -111,6 +112,7 @@ class ReloadFlow(RepairsFlow):
     async def async_step_confirm(self, user_input: dict[str, str] | None = None) -> RepairsFlowResult:
         """Say what will be done, then do it."""
         if user_input is not None:
+            node_keeper(self.hass).renew(self._entry.entry_id)
             self.hass.config_entries.async_schedule_reload(self._entry.entry_id)
             return self.async_create_entry(data={})
         return self.async_show_form(step_id="confirm", description_placeholders=self._placeholders)

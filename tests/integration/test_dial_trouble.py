@@ -14,6 +14,7 @@ from pytest_homeassistant_custom_component.common import (  # type: ignore[impor
 from custom_components.energy_ledger.const import DOMAIN
 from custom_components.energy_ledger.dial_trouble import FAILURES, DialTrouble, dial_trouble
 from custom_components.energy_ledger.membership import Joining
+from custom_components.energy_ledger.node.keeper import node_keeper
 from demo.assistant import free_port
 from ledger_core.client import UnreachableError
 from ledger_core.client.home import Home
@@ -94,6 +95,7 @@ async def test_an_inviter_that_comes_late_is_told_until_it_comes(
     founder = await own_entry("founder", peer_port=port)
     text = await invite(founder)
     await hass.config_entries.async_unload(founder.entry_id)
+    await node_keeper(hass).end(founder.entry_id)
     with (
         patch("custom_components.energy_ledger.membership.DIALS_S", 0.1),
         patch("custom_components.energy_ledger.dial_trouble.FAILURES", 1),

@@ -21,6 +21,7 @@ from custom_components.energy_ledger.const import (
     DOMAIN,
 )
 from custom_components.energy_ledger.key_store import async_key_store
+from custom_components.energy_ledger.node.keeper import node_keeper
 from custom_components.energy_ledger.node.process import NodeLaunch, NodeProcess
 from custom_components.energy_ledger.node_setup import data_directory
 from ledger_core.client.views import EventView
@@ -47,6 +48,7 @@ async def test_runs_and_ends_with_the_entry(hass: HomeAssistant, own_entry: OwnE
     await wait_until(lambda: entry.runtime_data.ledger.data.status.tip.height >= 2)
     assert any("stands at height" in line for line in node.log_lines)
     assert await hass.config_entries.async_unload(entry.entry_id)
+    await node_keeper(hass).end(entry.entry_id)
     assert gone(pid)
     assert state_of(entry) is ConfigEntryState.NOT_LOADED
 
@@ -107,6 +109,7 @@ async def test_damaged_data_is_an_issue_that_goes_with_its_cause(
 ) -> None:
     entry = await own_entry()
     assert await hass.config_entries.async_unload(entry.entry_id)
+    await node_keeper(hass).end(entry.entry_id)
     key = data_directory(hass, entry.data[CONF_DIRECTORY]) / "node.key"
     kept = key.read_bytes()
     key.write_bytes(b"{}")

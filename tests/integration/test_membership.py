@@ -1,7 +1,8 @@
 """Becoming a member through a node elsewhere, by an invitation that holds or does not."""
 
+import asyncio
 import time
-from unittest.mock import patch
+from unittest.mock import AsyncMock, patch
 
 import pytest
 from homeassistant.core import HomeAssistant
@@ -12,9 +13,12 @@ from pytest_homeassistant_custom_component.common import (  # type: ignore[impor
 
 from custom_components.energy_ledger.const import CONF_HOME, CONF_INVITATION, DOMAIN
 from custom_components.energy_ledger.key_store import async_key_store
+from custom_components.energy_ledger.ledger import LedgerCoordinator
+from custom_components.energy_ledger.membership import Joining
 from ledger_core.client import NodeClient, RefusedError, UnreachableError
 from ledger_core.client.home import Home
 from ledger_core.keys import SoftwareSigner, address
+from ledger_core.records.types import Role
 from tests.core.world import signer
 from tests.integration.conftest import EntryMaker, wait_until
 from tests.node.api_world import TOKEN, ApiWorld
@@ -86,6 +90,61 @@ async def test_tries_again_until_the_node_answers(
         await wait_until(lambda: joining.runtime_data.ledger.data.status.waiting_records)
         await node.mine()
         await wait_until(lambda: CONF_INVITATION not in joining.data)
+    await unload(hass, joining)
+
+
+async def test_set_up_again_while_its_record_waits_it_tells_of_no_trouble(
+    hass: HomeAssistant,
+    node: ApiWorld,
+    joining: MockConfigEntry,
+    issue_registry: ir.IssueRegistry,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await set_up(hass, joining)
+    await wait_until(lambda: joining.runtime_data.ledger.data.status.waiting_records)
+    await unload(hass, joining)
+    with patch("ledger_core.client.home.Home.join", autospec=True, side_effect=Home.join) as join:
+        await set_up(hass, joining)
+        await wait_until(lambda: join.call_count)
+        await node.mine()
+        await wait_until(lambda: CONF_INVITATION not in joining.data)
+    assert "does not take this home" not in caplog.text
+    assert issue_registry.async_get_issue(DOMAIN, f"invitation_refused_{joining.entry_id}") is None
+    await unload(hass, joining)
+
+
+async def test_a_member_by_the_chain_joins_no_second_time(
+    hass: HomeAssistant, node: ApiWorld, joining: MockConfigEntry
+) -> None:
+    """What was read while the node synced may say that it is none."""
+    with patch.object(Joining, "run", AsyncMock()), patch.object(LedgerCoordinator, "start"):
+        await set_up(hass, joining)
+    data = joining.runtime_data
+    await data.home.join(joining.data[CONF_INVITATION], "dora", roles=Role.HOME)
+    await node.mine()
+    before = data.ledger.data
+    assert before.account is None
+    with patch("ledger_core.client.home.Home.join", autospec=True) as join:
+        await asyncio.wait_for(Joining(hass, joining, data.home, data.ledger).run(), 30)
+    assert not join.called
+    assert CONF_INVITATION not in joining.data
+    assert data.ledger.data.account is not None
+    await unload(hass, joining)
+
+
+async def test_a_node_that_refuses_to_tell_is_asked_again(
+    hass: HomeAssistant, node: ApiWorld, joining: MockConfigEntry
+) -> None:
+    with patch.object(Joining, "run", AsyncMock()):
+        await set_up(hass, joining)
+    data = joining.runtime_data
+    with (
+        patch.object(data.client, "account", side_effect=_busy()) as account,
+        patch("ledger_core.client.home.Home.join", autospec=True) as join,
+    ):
+        await Joining(hass, joining, data.home, data.ledger)._try()
+    assert account.called
+    assert not join.called
     await unload(hass, joining)
 
 

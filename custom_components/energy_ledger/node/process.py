@@ -105,6 +105,11 @@ class NodeProcess:
         """The process's id."""
         return None if self._process is None else self._process.pid
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the process was started, and its end was not noticed."""
+        return self._process is not None and self._process.returncode is None
+
     async def start(self, **settings: str) -> Readiness:
         """Start the process and wait until it is ready; raises NodeStartError, and no process is left."""
         try:

@@ -69,7 +69,8 @@ class NodeSupervisor:
         None when it runs again.
         """
         self._hass = hass
-        self._launch = launch
+        self.launch: Final = launch
+        """How the node is started."""
         self._client_of = client_of
         self._on_trouble = on_trouble
         self._pace = pace or Pace()
@@ -116,11 +117,7 @@ class NodeSupervisor:
 
     async def pause(self) -> None:
         """End the node until `resume`; returns when it is gone, and its files lie still."""
-        watch, self._watch = self._watch, None
-        if watch is not None:
-            watch.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await watch
+        await self._look_away()
         await self._end()
 
     def resume(self) -> None:
@@ -128,9 +125,41 @@ class NodeSupervisor:
         if self._watch is None and self._kept is not None:
             self._watch_over()
 
+    async def let_run(self) -> bool:
+        """Watch no longer, and leave the process to itself until `take_up` or `stop`; tells if it runs."""
+        await self._look_away()
+        return self._process is not None and self._process.is_running
+
+    async def take_up(self) -> NodeClient | None:
+        """Watch the process again after `let_run`; returns a client of it.
+
+        None: it ended meanwhile, moved or does not answer; only `stop` is left then.
+        """
+        if self._kept is None or self._process is None or not self._process.is_running:
+            _LOGGER.warning("The node ended while nobody watched")
+            return None
+        client, url = self._kept
+        if self.readiness is None or self.readiness.api != url:
+            return None
+        try:
+            await client.status()
+        except ClientError as error:
+            _LOGGER.warning("The node does not answer and is started anew: %s", error.message)
+            return None
+        self._on_trouble(None)
+        self._watch_over()
+        return client
+
     def try_now(self) -> None:
         """Start the node again without waiting for the end of the pause."""
         self._pause_over.set()
+
+    async def _look_away(self) -> None:
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watch
 
     def _watch_over(self) -> None:
         if self._kept is not None:
@@ -140,7 +169,7 @@ class NodeSupervisor:
 
     async def _run(self, **settings: str) -> Readiness:
         """Start one process; raises NodeUnavailable."""
-        process = NodeProcess(self._launch, self._lines, self._pace.ready_s)
+        process = NodeProcess(self.launch, self._lines, self._pace.ready_s)
         try:
             told = await process.start(**settings)
         except NodeStartError as error:
@@ -154,7 +183,7 @@ class NodeSupervisor:
         return told
 
     async def _client(self, told: Readiness) -> NodeClient:
-        path = self._launch.directory / TOKEN_FILE
+        path = self.launch.directory / TOKEN_FILE
         try:
             token = await self._hass.async_add_executor_job(path.read_text, "ascii")
         except (OSError, UnicodeDecodeError) as error:
