@@ -9,8 +9,8 @@ from homeassistant.core import HomeAssistant
 from homeassistant.helpers import issue_registry as ir
 
 from .const import DOMAIN, ISSUE_NODE_CANNOT_START, ISSUE_NODE_VERSION_MISMATCH
-from .data import EnergyLedgerEntry
 from .count_repair import ACCEPTS, AcceptCountFlow
+from .data import EnergyLedgerEntry
 from .issues import (
     CLOCK,
     DEVICE_LOST,
