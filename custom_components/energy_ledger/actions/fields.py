@@ -173,6 +173,11 @@ def own_asset(hass: HomeAssistant, entry: EnergyLedgerEntry, data: Mapping[str, 
     return runtime.asset_id
 
 
+def supplies(asset: AssetView) -> bool:
+    """Whether an asset can be sold from."""
+    return asset.kind not in NOT_SUPPLYING and asset.rating_w > 0
+
+
 def supplying_asset(hass: HomeAssistant, entry: EnergyLedgerEntry, data: Mapping[str, Any]) -> AssetView:
     """Return the asset that supplies: the named one, or the only one that can."""
     named = own_asset(hass, entry, data)
@@ -182,7 +187,7 @@ def supplying_asset(hass: HomeAssistant, entry: EnergyLedgerEntry, data: Mapping
         if found is None:
             raise invalid("asset_not_own", asset=named.hex())
         return found
-    suppliers = [each for each in assets if each.kind not in NOT_SUPPLYING and each.rating_w > 0]
+    suppliers = [each for each in assets if supplies(each)]
     if len(suppliers) != 1:
         known = ", ".join(f"{each.kind} {each.asset}" for each in suppliers) or "-"
         raise invalid("asset_needed", assets=known)

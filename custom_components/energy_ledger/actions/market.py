@@ -44,6 +44,7 @@ from .fields import (
     quantity_of,
     quantity_of_offer,
     seconds_of,
+    supplies,
     supplying_asset,
     window_of,
 )
@@ -123,6 +124,9 @@ class Signed(TypedDict, total=False):
 async def sell(hass: HomeAssistant, call: ServiceCall) -> dict[str, Any]:
     """Offer energy or capacity of an own asset."""
     entry = entry_of(hass, call)
+    if not any(supplies(each) for each in entry.runtime_data.ledger.data.assets):
+        # Just registered: the home's view is a moment behind the ledger.
+        await entry.runtime_data.ledger.async_refresh()
     asset = supplying_asset(hass, entry, call.data)
     carrier = Carrier(call.data.get(ATTR_CARRIER, asset.carrier))
     terms = _terms(entry, call.data, bytes.fromhex(asset.asset), carrier)

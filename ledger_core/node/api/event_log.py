@@ -75,16 +75,19 @@ class EventLog:
         self._listeners: list[Callable[[], None]] = []
         self._path = path
         try:
-            self._connection = _open(path)
+            try:
+                self._connection = _open(path)
+            except sqlite3.OperationalError:
+                raise
+            except sqlite3.DatabaseError as error:
+                _put_aside(path, error)
+                self._connection = _open(path)
+            self._first, self._newest, self._tag = self._read_ends()
         except sqlite3.OperationalError as error:
             # The file may be good; where it lies is not.
             raise EventLogError(
-                "events_unusable", f"{path}: {error}; check its directory and the disk", path=str(path)
+                "events_unusable", f"{path}: {_why(error)}; check its directory and the disk", path=str(path)
             ) from error
-        except sqlite3.DatabaseError as error:
-            _put_aside(path, error)
-            self._connection = _open(path)
-        self._first, self._newest, self._tag = self._read_ends()
 
     @property
     def is_empty(self) -> bool:
@@ -224,6 +227,13 @@ def _open(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _why(error: sqlite3.OperationalError) -> str:
+    primary = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if primary in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+        return f"no room left on the disk, or it fails ({error})"
+    return str(error)
 
 
 def _require_whole(connection: sqlite3.Connection) -> None:
