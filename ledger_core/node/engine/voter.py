@@ -168,7 +168,10 @@ class Voter:
         for (target, source), bits in state.tallies.items():
             if not int.from_bytes(bits) >> index & 1 or node.key != key:
                 continue
-            source_row, target_row = state.checkpoints[source], state.checkpoints[target]
+            source_row, target_row = state.checkpoints.get(source), state.checkpoints.get(target)
+            if source_row is None or target_row is None:
+                # Below the checkpoints that the state still remembers: long final.
+                continue
             link = LinkVotes(
                 BlockRef(source, source_row.hash), BlockRef(target, target_row.hash), target_row.time
             )
