@@ -3,6 +3,7 @@
 from ledger_core.node.engine.outputs import (
     BlockConnected,
     BlockDisconnected,
+    RecordContested,
     RecordFinal,
     RecordLost,
     RecordPooled,
@@ -123,25 +124,123 @@ def test_three_against_one_only_the_three_finalise() -> None:
     assert net["anna"].told(BlockDisconnected) == []
 
 
-def test_a_record_that_became_impossible_is_reported_with_its_code() -> None:
-    net = Net()
-    net.mesh()
+def beaten(net: Net) -> bytes:
+    """Anna's payment is in a block of bert's branch; her node left it for one where that money is gone."""
     limit = net.world.genesis.parameters.credit_limit
     net.part("anna", "bert")
-    lost = net.submit("anna", net.pay("anna", "bert", limit))
+    payment = net.submit("anna", net.pay("anna", "bert", limit))
     # The same money again, elsewhere: anna's second device is on the other side.
     net.submit("cara", net.pay("anna", "cara", limit - 1))
     net.mine("anna")
-    net.mine("cara", 3)
+    net.part("bert")
+    net.mine("cara", 2)
+    assert payment in net["anna"].engine.chain.state.seen
+    net.mesh("anna", "cara", "dora")
+    net.pass_time(5)
+    assert payment not in net["anna"].engine.chain.state.seen
+    return payment
+
+
+def test_a_record_that_stays_impossible_is_reported_once_that_is_final() -> None:
+    net = Net()
+    net.mesh()
+    payment = beaten(net)
+    node, limit = net["anna"], net.world.genesis.parameters.credit_limit
+    (contested,) = node.told(RecordContested)
+    assert (contested.record, contested.code) == (payment, "funds_insufficient")
+    assert contested.details["needed"] == limit
+    net.mesh()
+    while node.engine.chain.final_height < 2:
+        assert node.told(RecordLost) == []
+        assert len(node.outbox) == 1
+        net.mine("cara")
+    (report,) = node.told(RecordLost)
+    assert (report.record, report.code) == (payment, "funds_insufficient")
+    assert report.details["needed"] == limit
+    net.mine("cara", 8)
+    assert len(node.told(RecordLost)) == len(node.told(RecordContested)) == 1
+    assert len(node.outbox) == 0
+    assert all(len(each.engine.pool) == 0 for each in net.nodes.values())
+
+
+def test_a_record_whose_branch_wins_in_the_end_is_not_reported_as_lost() -> None:
+    net = Net()
+    net.mesh()
+    payment = beaten(net)
+    node = net["anna"]
+    net.mine("bert", 3)
     net.mesh()
     net.pass_time(5)
     assert net.same_tip()
-    (report,) = net["anna"].told(RecordLost)
-    assert report.record == lost
-    assert report.code == "funds_insufficient"
-    assert report.details["needed"] == limit
-    assert len(net["anna"].outbox) == 0
-    assert all(len(node.engine.pool) == 0 for node in net.nodes.values())
+    assert payment in node.engine.chain.state.seen
+    mine_round(net, 14)
+    assert [event.record for event in node.told(RecordContested)] == [payment]
+    assert node.told(RecordLost) == []
+    assert [event.record for event in node.told(RecordFinal)] == [payment]
+
+
+def test_a_contested_record_is_tried_again_after_a_reorganisation() -> None:
+    net = Net()
+    net.mesh()
+    limit = net.world.genesis.parameters.credit_limit
+    net.part("dora")
+    net.part("anna", "bert")
+    payment = net.submit("anna", net.pay("anna", "bert", limit))
+    net.submit("cara", net.pay("anna", "cara", limit - 1))
+    net.mine("cara")
+    net.part("cara")
+    net.mesh("anna", "bert")
+    net.link("anna", "cara")
+    net.pass_time(5)
+    node = net["anna"]
+    assert [event.record for event in node.told(RecordContested)] == [payment]
+    # Dora's branch has neither payment but money for both, and wins.
+    net.part("cara")
+    net.submit("dora", net.pay("bert", "anna", limit))
+    net.mine("dora", 3)
+    net.link("anna", "dora")
+    net.pass_time(5)
+    assert node.engine.chain.height == 3
+    assert payment in node.engine.pool
+    assert payment in net["dora"].engine.pool
+    assert node.told(RecordLost) == []
+
+
+def test_a_contested_record_survives_a_restart() -> None:
+    net = Net()
+    net.mesh()
+    payment = beaten(net)
+    node = net["anna"]
+    net.part("anna")
+    node.start()
+    net.mesh("anna", "cara", "dora")
+    net.mine("bert", 3)
+    net.mesh()
+    mine_round(net, 14)
+    assert payment in node.engine.chain.state.seen
+    assert node.told(RecordLost) == []
+    assert [event.record for event in node.told(RecordFinal)] == [payment]
+
+
+def test_a_record_is_final_with_the_block_that_holds_it_on_the_winning_branch() -> None:
+    net = Net()
+    net.mesh()
+    net.part("anna")
+    payment = net.pay("anna", "bert")
+    net.submit("anna", payment)
+    net.mine("anna")
+    net.mine("bert", 5)
+    net.submit("bert", payment)
+    net.mine("bert")
+    net.mesh()
+    net.pass_time(5)
+    node = net["anna"]
+    assert node.engine.chain.height == 6
+    assert payment.id in node.engine.chain.state.seen
+    while node.engine.chain.final_height < 6:
+        assert node.told(RecordFinal) == []
+        net.mine("dora")
+    assert [event.record for event in node.told(RecordFinal)] == [payment.id]
 
 
 def test_blocks_tell_their_events_once() -> None:

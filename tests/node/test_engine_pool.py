@@ -100,6 +100,16 @@ def test_old_records_expire_with_what_stands_on_them() -> None:
     assert [refusal.code for _, refusal in pool.take_lost()] == ["record_expired", "offer_unknown"]
 
 
+def test_a_refusal_brings_no_expired_offer_back() -> None:
+    world = street()
+    offered = offer(world, valid_until=world.now + 600)
+    world.mine(offered)
+    pool = Mempool(follow(world), EngineSettings())
+    taken = accept(world, "bert", offered, created=world.now)
+    later = world.now + 700
+    assert [code_of(pool, taken, later) for _ in range(2)] == ["offer_unknown"] * 2
+
+
 def test_a_member_has_its_share_and_no_more(net: Net) -> None:
     pool = Mempool(net["anna"].engine.chain, SMALL)
     for _ in range(20):

@@ -235,7 +235,10 @@ class Engine:
         """Do what has become due."""
         self.clock.check(now)
         self.pool.expire(now)
-        self.own.lost(self.pool.take_lost(), synced=self.synced)
+        lost = self.pool.take_lost()
+        if lost:
+            self.own.dropped(lost)
+            self.own.check(now, synced=self.synced)
         self._snapshots.tick(now)
         self._headers.tick(now, FUTURE_LIMIT_S)
         self._bodies.tick(now)
@@ -393,7 +396,9 @@ class Engine:
             record for block_hash in reversed(outcome.disconnected) for record in self._records(block_hash)
         ]
         self.pool.tip_changed((), returned, now)
-        self.own.lost(self.pool.take_lost(), synced=self.synced)
+        self.own.dropped(self.pool.take_lost())
+        if outcome.disconnected:
+            self.own.reorganised(outcome.connected[0].height - 1 if outcome.connected else self.chain.height)
         self.own.check(now, synced=self.synced)
         self._tree.prune()
         self._votes.tip_changed()

@@ -216,6 +216,7 @@ class _View:
         time = max(int(now), median_time(tip.times) + 1)
         self._ctx = Context(state.copy(), Journal(), tip.height + 1, time)
         deadlines.handle_deadlines(self._ctx, HANDLERS)
+        self._forget_history()
 
     def take(self, record: Record, now: float) -> None:
         """Apply a record on top; on a refusal all is as before."""
@@ -227,9 +228,12 @@ class _View:
             ctx.journal.revert()
             raise
         finally:
-            # Nothing of the view is ever taken back: it is made anew.
-            ctx.events.clear()
-            ctx.journal.changes.clear()
+            self._forget_history()
+
+    def _forget_history(self) -> None:
+        """Nothing that was applied is ever taken back: the view is made anew."""
+        self._ctx.events.clear()
+        self._ctx.journal.changes.clear()
 
 
 def _size(record: Record) -> int:

@@ -51,8 +51,20 @@ class RecordPooled(NodeEvent, frozen=True, tag="record_pooled"):
     own: bool
 
 
+class RecordContested(NodeEvent, frozen=True, tag="record_contested"):
+    """The chain refuses a record that was submitted here, but what it conflicts with may still be undone.
+
+    It is kept and tried again: `record_pooled` or a block tells that it got through, `record_lost` that not.
+    """
+
+    record: bytes
+    code: str
+    message: str
+    details: dict[str, Any]
+
+
 class RecordLost(NodeEvent, frozen=True, tag="record_lost"):
-    """A record that was submitted here became impossible; the rule's code says why."""
+    """A record that was submitted here is impossible for good; the rule's code says why."""
 
     record: bytes
     code: str

@@ -1,4 +1,8 @@
-"""Own records: submitted here, kept until they are final, reported when they can't be any more."""
+"""Own records: submitted here, kept until they are final, reported when they can't be any more.
+
+A record that the chain refuses is contested as long as the refusing block may be undone: it is kept and tried
+again on every tip. It is lost once that block is final, or once the record is too old for any block.
+"""
 
 from collections.abc import Sequence
 
@@ -6,13 +10,18 @@ from ledger_core.errors import ChainError, LedgerError
 from ledger_core.node.engine.hub import Hub
 from ledger_core.node.engine.mempool import Mempool
 from ledger_core.node.engine.outbox import Outbox, require_room
-from ledger_core.node.engine.outputs import RecordFinal, RecordLost
+from ledger_core.node.engine.outputs import RecordContested, RecordFinal, RecordLost
 from ledger_core.node.engine.record_relay import RecordRelay
 from ledger_core.records.codec import Envelope, Record, open_envelope, record_prefix
+from ledger_core.rules.apply import refusal_of
+from ledger_core.rules.headers import median_time
 from ledger_core.rules.seen import BUCKET_S
 
 PASSING = frozenset({"record_future"})
 """Refusals that time alone takes away."""
+
+ENDED = frozenset({"record_expired"})
+"""Refusals that no other branch can take away."""
 
 
 class OwnRecords:
@@ -25,10 +34,17 @@ class OwnRecords:
         self._outbox = outbox
         self._prefix = record_prefix(hub.chain.chain_id)
         self._waiting: dict[bytes, Record] = {}
-        """Neither in the chain nor in the pool: the chain is behind, or they come too early."""
+        """Neither in the chain nor in the pool: refused so far, too early, or the chain is behind."""
+        self._contested: dict[bytes, int] = {}
+        """Those that the chain itself refuses: height from which on its active branch does."""
         self._in_chain: dict[bytes, int] = {}
         """Height up to which the chain must be final for each."""
         self._repeat_at = 0.0
+
+    def state_of(self, record_id: bytes) -> tuple[Record, bool] | None:
+        """Return an own record that is kept though it is in no block and not in the pool; is it contested?"""
+        record = self._waiting.get(record_id)
+        return None if record is None else (record, record_id in self._contested)
 
     def start(self, now: float) -> None:
         """Take up the records that an earlier process left."""
@@ -76,12 +92,16 @@ class OwnRecords:
         kept[record.id] = envelope
         return record.id
 
-    def lost(self, records: list[tuple[Record, LedgerError]], *, synced: bool) -> None:
-        """Look at what fell out of the pool."""
-        kept = {record_id for record_id, _ in self._outbox.items()} if records else set()
-        for record, refusal in records:
-            if record.id in kept:
-                self._refuse(record, refusal, synced=synced)
+    def dropped(self, records: Sequence[tuple[Record, LedgerError]]) -> None:
+        """Keep the own ones of records that fell out of the pool: `check` says what becomes of them."""
+        kept = dict(self._outbox.items()) if records else {}
+        self._waiting |= {record.id: record for record, _ in records if record.id in kept}
+
+    def reorganised(self, fork: int) -> None:
+        """Blocks above a height were undone: what they did to own records is judged anew."""
+        height = self._hub.chain.height
+        for heights in (self._in_chain, self._contested):
+            heights |= {record_id: height for record_id, known in heights.items() if known > fork}
 
     def check(self, now: float, *, synced: bool) -> None:
         """Follow the chain: which own records are in it, which are final, which can be tried again."""
@@ -91,20 +111,15 @@ class OwnRecords:
             if record_id in seen:
                 self._in_chain.setdefault(record_id, chain.height)
                 self._waiting.pop(record_id, None)
+                self._contested.pop(record_id, None)
             elif record_id in self._in_chain:
                 record = open_envelope(envelope, self._prefix)
                 if not self._forgotten(record):
                     del self._in_chain[record_id]
                     if record_id not in self._pool:
                         self._waiting[record_id] = record
-        for record_id, record in list(self._waiting.items()):
-            del self._waiting[record_id]
-            try:
-                self._pool.add(record, now, own=True)
-            except LedgerError as refusal:
-                self._refuse(record, refusal, synced=synced)
-            else:
-                self._relay.pooled(record, now, own=True)
+        for record in list(self._waiting.values()):
+            self._try(record, now, synced=synced)
         final = {key: height for key, height in self._in_chain.items() if height <= chain.final_height}
         self._outbox.remove(final)
         for record_id, height in final.items():
@@ -125,11 +140,40 @@ class OwnRecords:
         limit = state.tip.deadline - state.parameters.record_max_age_s
         return record.body.created // BUCKET_S < limit // BUCKET_S
 
-    def _refuse(self, record: Record, refusal: LedgerError, *, synced: bool) -> None:
-        if refusal.code == "record_pooled":
+    def _try(self, record: Record, now: float, *, synced: bool) -> None:
+        """Put a record into the pool, or find out whether it may still come into the chain."""
+        try:
+            self._pool.add(record, now, own=True)
+        except LedgerError as refusal:
+            if refusal.code in ENDED:
+                self._lose(record, refusal)
+            elif not synced or refusal.code in PASSING:
+                self._contested.pop(record.id, None)
+            else:
+                self._contest(record, now)
+        else:
+            del self._waiting[record.id]
+            self._contested.pop(record.id, None)
+            self._relay.pooled(record, now, own=True)
+
+    def _contest(self, record: Record, now: float) -> None:
+        """See whether the chain refuses a record by itself, and whether that is final."""
+        chain = self._hub.chain
+        refusal = refusal_of(chain.state, record, max(int(now), median_time(chain.state.tip.times) + 1))
+        known = self._contested.pop(record.id, None)
+        if refusal is None:
+            # Only another waiting record is in its way, and that one may never get a block.
             return
-        if not synced or refusal.code in PASSING:
-            self._waiting[record.id] = record
+        since = chain.height if known is None else known
+        if since <= chain.final_height:
+            self._lose(record, refusal)
             return
+        self._contested[record.id] = since
+        if known is None:
+            self._hub.notify(RecordContested(record.id, refusal.code, refusal.message, refusal.details))
+
+    def _lose(self, record: Record, refusal: LedgerError) -> None:
         self._outbox.remove((record.id,))
+        del self._waiting[record.id]
+        self._contested.pop(record.id, None)
         self._hub.notify(RecordLost(record.id, refusal.code, refusal.message, refusal.details))
