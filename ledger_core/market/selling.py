@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from ledger_core.market.reasons import Decision, Reason, Verdict, ignore
-from ledger_core.market.surplus import Balance
+from ledger_core.market.surplus import Threshold
 from ledger_core.market.terms import Hours, LocalWindow, OfferTerms
 from ledger_core.records.types import Basis, Carrier, Side
 from ledger_core.units import energy, mean_power
@@ -18,7 +18,11 @@ class SellCriteria(Struct, frozen=True, kw_only=True):
     basis: Basis = Basis.ENERGY
     hours: Hours = Hours()
     min_wh: int = 100
-    """Less in a window is not worth an offer."""
+    """Less energy in a window is not worth an offer."""
+    min_w: int = 0
+    """Less power, held throughout a window, is not worth an offer."""
+    hysteresis_permille: int = 200
+    """What is offered stays so until there is by this part less than the least."""
     max_wh: int | None = None
     """At most so much in a window."""
     max_w: int | None = None
@@ -61,13 +65,22 @@ def windows(rule: SellCriteria, now: int, slot_s: int) -> list[tuple[int, int]]:
     return [(start, start + length) for start in range(first, max(last - length, first) + 1, length)]
 
 
-def quantity_for(rule: SellCriteria, spare_wh: int, start: int, end: int) -> int:
-    """Return what is offered of a window's spare energy: Wh, or the W that it holds throughout."""
+def threshold(rule: SellCriteria, start: int, end: int) -> Threshold:
+    """Return the Wh from which a window is offered, and below which it is no longer."""
+    on = max(rule.min_wh, energy(rule.min_w, end - start))
+    return Threshold(on, on * (1000 - rule.hysteresis_permille) // 1000)
+
+
+def quantity_for(rule: SellCriteria, spare_wh: int, start: int, end: int, was_on: bool = False) -> int:
+    """Return what is offered of a window's spare energy: Wh, or the W that it holds throughout.
+
+    `was_on`: the window is offered already.
+    """
     if rule.max_wh is not None:
         spare_wh = min(spare_wh, rule.max_wh)
     if rule.max_w is not None:
         spare_wh = min(spare_wh, energy(rule.max_w, end - start))
-    if spare_wh < rule.min_wh:
+    if spare_wh <= 0 or not threshold(rule, start, end).step(was_on, spare_wh):
         return 0
     if rule.basis is Basis.CAPACITY:
         return spare_wh * 3600 // (end - start)
@@ -75,19 +88,28 @@ def quantity_for(rule: SellCriteria, spare_wh: int, start: int, end: int) -> int
 
 
 def draft(
-    rule: SellCriteria, window: tuple[int, int], local: LocalWindow, spare_wh: int, price: int
+    rule: SellCriteria,
+    window: tuple[int, int],
+    local: LocalWindow,
+    spare_wh: int,
+    price: int,
+    was_on: bool = False,
 ) -> Draft | Decision:
-    """Return the offer for a window, or why there is none."""
+    """Return the offer for a window, or why there is none; `was_on`: the window is offered already."""
     start, end = window
     if not rule.hours.hold(local):
         return ignore(Reason.OUTSIDE_HOURS, start=start, end=end)
-    quantity = quantity_for(rule, spare_wh, start, end)
+    quantity = quantity_for(rule, spare_wh, start, end, was_on)
     if not quantity:
-        return ignore(Reason.NOTHING_TO_SPARE, spare_wh=spare_wh, least=rule.min_wh)
-    gain = price * (energy(quantity, end - start) if rule.basis is Basis.CAPACITY else quantity) // 1000
+        least = threshold(rule, start, end)
+        return ignore(
+            Reason.NOTHING_TO_SPARE, spare_wh=spare_wh, least=max(least.off if was_on else least.on, 1)
+        )
+    made = Draft(start=start, end=end, quantity=quantity, price=price)
+    gain = price * energy_of(made, rule.basis) // 1000
     if gain < rule.min_gain:
         return ignore(Reason.TOO_SMALL_GAIN, gain=gain, least=rule.min_gain)
-    return Draft(start=start, end=end, quantity=quantity, price=price)
+    return made
 
 
 class OpenOffer(Struct, frozen=True, kw_only=True):
@@ -180,8 +202,9 @@ def answer_request(
     quantity = min(request.quantity_for(spare_wh), request.open)
     if quantity < request.open and (request.min_quantity is None or quantity < request.min_quantity):
         return ignore(Reason.NOTHING_TO_SPARE, spare_wh=spare_wh, asked=request.open)
-    if request.energy_of(quantity) < rule.min_wh:
-        return ignore(Reason.TOO_LITTLE, wanted=quantity, least=rule.min_wh)
+    least = threshold(rule, request.start, request.end).on
+    if request.energy_of(quantity) < least:
+        return ignore(Reason.TOO_LITTLE, wanted=quantity, least=least)
     agreed = request.price if request.auction is None else price
     gain = request.cost_of(quantity, agreed)
     if gain < rule.min_gain:
@@ -209,11 +232,11 @@ def _refuse_request(
     return None
 
 
+def energy_of(offer: Draft, basis: Basis) -> int:
+    """Return the Wh that an offer promises when all of it is taken."""
+    return energy(offer.quantity, offer.end - offer.start) if basis is Basis.CAPACITY else offer.quantity
+
+
 def booked_power(offer: Draft, basis: Basis) -> int:
     """Return the W that an offer books when all of it is taken."""
     return offer.quantity if basis is Basis.CAPACITY else mean_power(offer.quantity, offer.end - offer.start)
-
-
-def spare_in(plan: Balance, window: tuple[int, int]) -> int:
-    """Return the Wh that can be sold in a window."""
-    return plan.surplus_between(*window)

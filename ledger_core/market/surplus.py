@@ -8,6 +8,7 @@ up to its power. What is sold already is taken off first.
 from collections.abc import Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ledger_core.units import energy
 
@@ -46,15 +47,10 @@ class SlotBalance(Struct, frozen=True, kw_only=True):
     bought_wh: int
     direct_wh: int
     """To spare of what is generated in the slot itself."""
-    stored_wh: int
-    """To spare from the store, if all of it is sold in the earliest slots."""
+    room_wh: int
+    """What the store's power could add, whatever it holds."""
     need_wh: int
     """What the home will draw from the grid, beyond what it has bought."""
-
-    @property
-    def surplus_wh(self) -> int:
-        """All that can be sold in the slot."""
-        return self.direct_wh + self.stored_wh
 
 
 class StoreBudget(Struct, frozen=True, kw_only=True):
@@ -70,7 +66,10 @@ class StoreBudget(Struct, frozen=True, kw_only=True):
 
 
 class Balance(Struct, frozen=True, kw_only=True):
-    """The slots ahead, and the store's division behind them."""
+    """The slots ahead, and the store's division behind them.
+
+    What is free in the store can be sold in any slot, but once: not in this one and in the next.
+    """
 
     slots: tuple[SlotBalance, ...]
     store: StoreBudget | None
@@ -80,29 +79,41 @@ class Balance(Struct, frozen=True, kw_only=True):
         return next((slot for slot in self.slots if slot.start == start), None)
 
     def surplus_between(self, start: int, end: int) -> int:
-        """Return the Wh to spare in the slots of a window."""
-        return sum(slot.surplus_wh for slot in self.slots if start <= slot.start < end)
+        """Return the Wh that can be sold in the slots of a window, if the store gives to no other."""
+        inside = [slot for slot in self.slots if start <= slot.start < end]
+        free = 0 if self.store is None else self.store.free_wh
+        return sum(slot.direct_wh for slot in inside) + min(free, sum(slot.room_wh for slot in inside))
 
     def need_between(self, start: int, end: int) -> int:
         """Return the Wh that the home lacks in the slots of a window."""
         return sum(slot.need_wh for slot in self.slots if start <= slot.start < end)
 
+    def without(self, start: int, end: int, sold_wh: int) -> Balance:
+        """Return what is left once so much is sold in a window: first what is generated in it."""
+        left, slots = sold_wh, list(self.slots)
+        inside = [number for number, slot in enumerate(slots) if start <= slot.start < end]
+        for number in inside:
+            taken = min(left, slots[number].direct_wh)
+            slots[number] = replace(slots[number], direct_wh=slots[number].direct_wh - taken)
+            left -= taken
+        if self.store is None:
+            return Balance(slots=tuple(slots), store=None)
+        free = max(self.store.free_wh - left, 0)
+        for number in inside:
+            taken = min(left, slots[number].room_wh)
+            slots[number] = replace(slots[number], room_wh=slots[number].room_wh - taken)
+            left -= taken
+        return Balance(slots=tuple(slots), store=replace(self.store, free_wh=free))
 
-def balance(
-    slots: Sequence[SlotForecast], store: StoreNow | None, slot_s: int, from_store: bool = True
-) -> Balance:
-    """Return what can be sold and what is needed; `from_store` False: the store is for the home alone."""
+
+def balance(slots: Sequence[SlotForecast], store: StoreNow | None, slot_s: int) -> Balance:
+    """Return what can be sold and what is needed."""
     budget = _budget(slots, store) if store is not None else None
-    free = 0 if budget is None or not from_store else budget.free_wh
     home = 0 if budget is None else max(budget.held_wh - budget.reserve_wh - budget.outstanding_wh, 0)
     result = []
     for slot in slots:
-        left = slot.generation_wh - slot.load_wh - slot.sold_wh
-        direct = max(left, 0)
-        stored = 0
-        if store is not None and free:
-            stored = min(free, max(energy(store.max_w, slot_s) - slot.sold_wh, 0))
-            free -= stored
+        direct = max(slot.generation_wh - slot.load_wh - slot.sold_wh, 0)
+        room = 0 if store is None else max(energy(store.max_w, slot_s) - slot.sold_wh, 0)
         lack = max(slot.load_wh - slot.generation_wh, 0)
         covered = min(lack, home)
         home -= covered
@@ -114,7 +125,7 @@ def balance(
                 sold_wh=slot.sold_wh,
                 bought_wh=slot.bought_wh,
                 direct_wh=direct,
-                stored_wh=stored,
+                room_wh=room,
                 need_wh=max(lack - covered - slot.bought_wh, 0),
             )
         )

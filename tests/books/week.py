@@ -199,7 +199,9 @@ class Week:
             basis = Basis.CAPACITY if name == "bert" and number % 5 == 0 else Basis.ENERGY
             rule = SellCriteria(basis=basis, max_wh=500)
             window = (slot, slot + SLOT)
-            found = draft(rule, window, LocalWindow(0, 0, 15), plan.slots[0].stored_wh, PRICES[name])
+            assert plan.store is not None
+            stored = min(plan.store.free_wh, plan.slots[0].room_wh)
+            found = draft(rule, window, LocalWindow(0, 0, 15), stored, PRICES[name])
             if isinstance(found, Draft):
                 records.append(self._offer(name, what, found, basis, number))
         return records

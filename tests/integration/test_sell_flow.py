@@ -87,6 +87,7 @@ async def test_a_rule_is_made_and_changed(hass: HomeAssistant, home: MockConfigE
         ({"price_section": {"source": "by_hour", "price_by_hour": "six=1", "price": 1}}, "hours_malformed"),
         ({"price_section": {"source": "by_hour", "price_by_hour": "6:00-7:00=1"}}, "hours_incomplete"),
         ({"amount_section": {"min_kwh": 3, "max_kwh": 2}}, "least_above_most"),
+        ({"amount_section": {"min_kw": 3, "max_kw": 2}}, "least_above_most"),
         ({"partners_section": {"members": ["el1nobody"]}}, "member_invalid"),
         ({"hours_section": {"last_day": "2020-01-01"}}, "window_past"),
     ],

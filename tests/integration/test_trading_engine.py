@@ -33,7 +33,7 @@ async def homes(hass: HomeAssistant, node: ApiWorld, make_entry: EntryMaker) -> 
         yield found
 
 
-SELL = {
+SELL: dict[str, Any] = {
     "price_section": {"source": "fixed", "price": 0.20, "floor": 0.15},
     "amount_section": {"min_kwh": 0.1, "max_kwh": 0.5, "horizon_slots": 1, "keep_for_home": False},
 }
@@ -113,3 +113,24 @@ async def test_sold_delivered_metered_and_settled(homes: Street) -> None:
     assert line.paid == 100_000
     (theirs,) = bert.statements.of_trade(trade.trade)
     assert (theirs.selling, theirs.paid) == (False, 100_000)
+
+
+async def test_an_offer_does_not_flap_about_its_threshold(homes: Street) -> None:
+    rule = SELL | {"amount_section": {**SELL["amount_section"], "min_kwh": 0.5, "hysteresis": 30}}
+    await two_homes(homes, sell=rule, buy=None)
+    await homes.turn_on("anna")
+
+    async def offered(soc: float) -> list[int]:
+        """Return the open offers, Wh, with the battery so full: a percent holds 100 Wh, 20 % are kept."""
+        set_battery(homes.hass, "anna", soc=soc)
+        await homes.look()
+        await homes.mine()
+        await homes.look()
+        return [each.open for each in homes.entries["anna"].runtime_data.ledger.data.offers]
+
+    assert await offered(20) == []
+    assert await offered(24) == [], "below the threshold nothing begins"
+    assert await offered(26) == [500]
+    assert await offered(24) == [500], "what began goes on a little below"
+    assert await offered(23) == [], "and ends below the hysteresis"
+    assert await offered(24) == []

@@ -2,6 +2,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from ledger_core.market.prices import Market, PriceRule, asking_price, distance_m
 from ledger_core.market.surplus import (
@@ -63,7 +64,7 @@ BATTERY = StoreNow(held_wh=6000, capacity_wh=10_000, reserve_wh=2000, max_w=4000
 
 def test_the_sun_covers_the_home_first_and_sales_come_off() -> None:
     plan = balance(slots((800, 300, 0), (800, 300, 400), (100, 300, 0)), None, SLOT)
-    assert [slot.surplus_wh for slot in plan.slots] == [500, 100, 0]
+    assert [slot.direct_wh for slot in plan.slots] == [500, 100, 0]
     assert [slot.need_wh for slot in plan.slots] == [0, 0, 200]
     assert plan.surplus_between(0, 1800) == 600
     assert plan.need_between(900, 2700) == 200
@@ -76,7 +77,9 @@ def test_a_store_gives_what_is_above_reserve_and_own_need() -> None:
     store = plan.store
     assert store is not None
     assert (store.for_home_wh, store.free_wh) == (1000, 3000)
-    assert [slot.stored_wh for slot in plan.slots] == [1000, 1000, 1000], "up to its power in a slot"
+    assert [plan.surplus_between(n * SLOT, n * SLOT + 1) for n in range(2)] == [1000, 1000], "by its power"
+    assert plan.surplus_between(0, 2 * SLOT) == 2000
+    assert plan.surplus_between(0, 3 * SLOT) == 3000 + 2500
     assert [slot.need_wh for slot in plan.slots] == [0, 0, 0], "the home draws on its store"
 
 
@@ -84,7 +87,18 @@ def test_a_store_sells_once() -> None:
     plan = balance(slots((0, 0, 1000), (0, 0, 1000), (0, 0, 0)), BATTERY, SLOT)
     assert plan.store is not None
     assert (plan.store.outstanding_wh, plan.store.free_wh) == (2000, 2000)
-    assert [slot.stored_wh for slot in plan.slots] == [0, 0, 1000], "its power is sold already"
+    assert [slot.room_wh for slot in plan.slots] == [0, 0, 1000], "its power is sold already"
+
+
+def test_what_a_store_has_free_can_be_sold_in_any_slot_but_once() -> None:
+    low = replace(BATTERY, held_wh=2500)
+    plan = balance(slots((0, 0, 0), (0, 0, 0), (300, 0, 0)), low, SLOT)
+    assert [plan.surplus_between(n * SLOT, (n + 1) * SLOT) for n in range(3)] == [500, 500, 800]
+    later = plan.without(SLOT, 2 * SLOT, 400)
+    assert [later.surplus_between(n * SLOT, (n + 1) * SLOT) for n in range(3)] == [100, 100, 400]
+    sun_first = plan.without(2 * SLOT, 3 * SLOT, 250)
+    assert [sun_first.surplus_between(n * SLOT, (n + 1) * SLOT) for n in range(3)] == [500, 500, 550]
+    assert plan.without(0, SLOT, 10_000).surplus_between(0, 3 * SLOT) == 300
 
 
 def test_what_the_grid_gave_is_not_sold_again() -> None:
@@ -97,10 +111,9 @@ def test_what_the_grid_gave_is_not_sold_again() -> None:
     assert served.store.free_wh == 500, "what the grid gave serves the home first"
 
 
-def test_a_store_for_the_home_alone_or_at_its_reserve_sells_nothing() -> None:
-    assert balance(slots((0, 0, 0)), BATTERY, SLOT, from_store=False).slots[0].surplus_wh == 0
+def test_a_store_at_its_reserve_sells_nothing() -> None:
     low = StoreNow(held_wh=1500, capacity_wh=10_000, reserve_wh=2000, max_w=4000, keeps_for_home=False)
-    assert balance(slots((0, 400, 0)), low, SLOT).slots[0].surplus_wh == 0
+    assert balance(slots((0, 400, 0)), low, SLOT).surplus_between(0, SLOT) == 0
 
 
 def test_hysteresis() -> None:
@@ -125,15 +138,25 @@ def test_origin_follows_what_came_from_where() -> None:
     ),
     st.integers(0, 10_000),
     st.integers(0, 1000),
+    st.lists(st.tuples(st.integers(0, 11), st.integers(1, 12), st.integers(0, 5000)), max_size=6),
 )
 def test_no_energy_is_promised_twice(
-    figures: list[tuple[int, int, int]], held: int, own_permille: int
+    figures: list[tuple[int, int, int]], held: int, own_permille: int, sales: list[tuple[int, int, int]]
 ) -> None:
     store = StoreNow(held_wh=held, capacity_wh=10_000, reserve_wh=2000, max_w=4000, own_permille=own_permille)
     plan = balance(slots(*figures), store, SLOT)
     assert plan.store is not None
-    assert sum(slot.stored_wh for slot in plan.slots) <= plan.store.free_wh <= max(held - 2000, 0)
+    assert plan.store.free_wh <= max(held - 2000, 0)
     for slot, (generation, load, sold) in zip(plan.slots, figures, strict=True):
         assert slot.direct_wh == max(generation - load - sold, 0)
-        assert 0 <= slot.stored_wh <= 1000
+        assert 0 <= slot.room_wh <= 1000
         assert not (slot.need_wh and generation >= load)
+    end = len(figures) * SLOT
+    all_at_first, promised = plan.surplus_between(0, end), 0
+    for first, count, wish in sales:
+        window = (first * SLOT, (first + count) * SLOT)
+        sold_wh = min(wish, plan.surplus_between(*window))
+        promised += sold_wh
+        before, plan = plan, plan.without(*window, sold_wh)
+        assert plan.surplus_between(*window) == before.surplus_between(*window) - sold_wh
+    assert promised + plan.surplus_between(0, end) <= all_at_first

@@ -14,11 +14,10 @@ from ledger_core.market.selling import (
     answer_request,
     booked_power,
     draft,
+    energy_of,
     reconcile,
-    spare_in,
     windows,
 )
-from ledger_core.market.surplus import SlotForecast, balance
 from ledger_core.market.terms import Hours, LocalWindow, OfferTerms
 from ledger_core.records.offers import Auction
 from ledger_core.records.types import Basis, Carrier, Side
@@ -55,9 +54,53 @@ def test_drafts(rule: dict[str, Any], spare: int, price: int, expected: object) 
         assert result == Draft(start=900, end=1800, quantity=expected, price=price)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("rule", "spare", "offered"),
+    [
+        ({"min_wh": 500}, 499, (None, 499)),
+        ({"min_wh": 500}, 500, (500, 500)),
+        ({"min_wh": 500}, 400, (None, 400)),
+        ({"min_wh": 500}, 399, (None, None)),
+        ({"min_wh": 500, "hysteresis_permille": 0}, 499, (None, None)),
+        ({"min_wh": 500, "hysteresis_permille": 1000}, 1, (None, 1)),
+        ({"min_wh": 500, "hysteresis_permille": 1000}, 0, (None, None)),
+        ({"min_wh": 1, "min_w": 2000}, 499, (None, 499)),
+        ({"min_wh": 1, "min_w": 2000}, 399, (None, None)),
+        ({"min_wh": 1, "min_w": 2000, "basis": Basis.CAPACITY}, 500, (2000, 2000)),
+        ({"min_wh": 1, "min_w": 2000, "basis": Basis.CAPACITY}, 450, (None, 1800)),
+        ({"min_wh": 600, "min_w": 2000}, 500, (None, 500)),
+    ],
+)
+def test_a_window_is_offered_from_a_threshold_and_stays_so_a_little_below(
+    rule: dict[str, Any], spare: int, offered: tuple[int | None, int | None]
+) -> None:
+    made = [
+        draft(SellCriteria(**rule), (900, 1800), NOON, spare, 200_000, was_on) for was_on in (False, True)
+    ]
+    assert tuple(each.quantity if isinstance(each, Draft) else None for each in made) == offered
+
+
+def test_what_flaps_about_the_threshold_is_offered_once() -> None:
+    rule, on, steps = SellCriteria(min_wh=500), False, []
+    for spare in (480, 510, 490, 505, 410, 505, 390, 480, 510):
+        on = isinstance(draft(rule, (900, 1800), NOON, spare, 200_000, on), Draft)
+        steps.append(on)
+    assert steps == [False, True, True, True, True, True, False, False, True]
+
+
+def test_a_refusal_names_the_threshold_that_holds() -> None:
+    rule = SellCriteria(min_wh=500)
+    new = draft(rule, (900, 1800), NOON, 399, 200_000)
+    stays = draft(rule, (900, 1800), NOON, 399, 200_000, was_on=True)
+    assert isinstance(new, Decision)
+    assert isinstance(stays, Decision)
+    assert (new.figures["least"], stays.figures["least"]) == (500, 400)
+
+
 def test_booked_power() -> None:
     made = Draft(start=900, end=1800, quantity=500, price=1)
     assert (booked_power(made, Basis.ENERGY), booked_power(made, Basis.CAPACITY)) == (2000, 500)
+    assert (energy_of(made, Basis.ENERGY), energy_of(made, Basis.CAPACITY)) == (500, 125)
 
 
 WANTED = Draft(start=1800, end=2700, quantity=500, price=200_000)
@@ -164,10 +207,3 @@ def test_requests(
     assert (decision.verdict, decision.reason, decision.quantity) == (verdict, reason, quantity)
     if verdict is Verdict.BID:
         assert decision.price == 200_000, "a bid to sell is at the own price"
-
-
-def test_spare_energy_of_a_window_is_that_of_its_slots() -> None:
-    plan = balance(
-        [SlotForecast(start=s, generation_wh=500, load_wh=200) for s in (0, 900, 1800)], None, SLOT
-    )
-    assert spare_in(plan, (900, 2700)) == 600

@@ -42,6 +42,8 @@ CONF_COUNTER: Final = "counter"
 CONF_BID: Final = "bid"
 CONF_BASIS: Final = "basis"
 CONF_MIN_KWH: Final = "min_kwh"
+CONF_MIN_KW: Final = "min_kw"
+CONF_HYSTERESIS: Final = "hysteresis"
 CONF_MAX_KWH: Final = "max_kwh"
 CONF_MAX_KW: Final = "max_kw"
 CONF_WINDOW: Final = "window_slots"
@@ -158,13 +160,17 @@ def sell_rule(rule_id: str, name: str, data: Mapping[str, Any]) -> SellRule:
             "floor_above_ceiling", CONF_FLOOR, floor=f"{floor / 1e6:g}", ceiling=f"{ceiling / 1e6:g}"
         )
     least, most = _energies(amount)
+    least_w, most_w = _powers(amount)
     criteria = SellCriteria(
         carrier=Carrier.ELECTRICITY,
         basis=Basis(amount.get(CONF_BASIS, Basis.ENERGY)),
         hours=_hours(hours),
-        min_wh=least or 100,
+        # Whoever sets a least power alone means that alone.
+        min_wh=least if least is not None else 1 if least_w else 100,
+        min_w=least_w or 0,
+        hysteresis_permille=_permille(amount, CONF_HYSTERESIS, 20),
         max_wh=most,
-        max_w=None if amount.get(CONF_MAX_KW) is None else w_from_kw(amount[CONF_MAX_KW]),
+        max_w=most_w,
         window_slots=int(amount.get(CONF_WINDOW, 1)),
         horizon_slots=max(int(amount.get(CONF_HORIZON, 8)), int(amount.get(CONF_WINDOW, 1))),
         parts=bool(amount.get(CONF_PARTS, True)),
@@ -305,9 +311,9 @@ def _money(section: Mapping[str, Any], key: str) -> int | None:
     return None if value is None else micro_from_money(value)
 
 
-def _permille(section: Mapping[str, Any], key: str) -> int:
-    """Return per mille of a percentage; 0 where there is none."""
-    return int(float(section.get(key) or 0) * 10)
+def _permille(section: Mapping[str, Any], key: str, default: float = 0) -> int:
+    """Return per mille of a percentage."""
+    return int(float(section.get(key, default) or 0) * 10)
 
 
 def _energies(amount: Mapping[str, Any]) -> tuple[int | None, int | None]:
@@ -315,7 +321,17 @@ def _energies(amount: Mapping[str, Any]) -> tuple[int | None, int | None]:
     most = None if amount.get(CONF_MAX_KWH) is None else wh_from_kwh(amount[CONF_MAX_KWH])
     if least is not None and most is not None and least > most:
         raise RuleProblem(
-            "least_above_most", CONF_MIN_KWH, least=f"{least / 1000:g}", most=f"{most / 1000:g}"
+            "least_above_most", CONF_MIN_KWH, least=f"{least / 1000:g} kWh", most=f"{most / 1000:g} kWh"
+        )
+    return least, most
+
+
+def _powers(amount: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    least = None if amount.get(CONF_MIN_KW) is None else w_from_kw(amount[CONF_MIN_KW])
+    most = None if amount.get(CONF_MAX_KW) is None else w_from_kw(amount[CONF_MAX_KW])
+    if least is not None and most is not None and least > most:
+        raise RuleProblem(
+            "least_above_most", CONF_MIN_KW, least=f"{least / 1000:g} kW", most=f"{most / 1000:g} kW"
         )
     return least, most
 

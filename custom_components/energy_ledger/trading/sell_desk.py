@@ -12,9 +12,12 @@ from ledger_core.market.prices import Market, PriceParts, asking_price, distance
 from ledger_core.market.reasons import Decision, Reason, Verdict
 from ledger_core.market.selling import (
     Draft,
+    OpenOffer,
+    Steps,
     answer_counter,
     answer_request,
     draft,
+    energy_of,
     reconcile,
     windows,
 )
@@ -51,6 +54,8 @@ class SellDesk:
     def __init__(self, rule: SellRule, state: RuleState) -> None:
         self.rule = rule
         self.state = state
+        self._on: frozenset[tuple[int, int]] = frozenset()
+        """Windows that the rule would offer at the last look."""
 
     async def async_run(self, desk: Desk, supply: Supply, floor: int, acting: bool) -> None:
         """Do what the rule says; `floor` is the home's own. Raises RuleProblem."""
@@ -61,18 +66,25 @@ class SellDesk:
             raise RuleProblem(
                 "floor_above_ceiling", floor=f"{floor / 1e6:g}", ceiling=f"{rule.formation.ceiling / 1e6:g}"
             )
+        open_offers = self._open_offers(desk)
+        on = self._on.union((each.start, each.end) for each in open_offers)
+        supply.plan = left = self._unpromised(desk, supply)
         wanted: list[Draft] = []
         for window in windows(rule.criteria, desk.now, desk.slot_s):
             price = self._price(desk, supply, window, floor, rule.audience)
-            spare = self._spare(desk, supply, window)
-            made = draft(rule.criteria, window, local_window(*window), spare, price)
+            spare = _spare(supply.asset, left, window)
+            made = draft(rule.criteria, window, local_window(*window), spare, price, window in on)
             if isinstance(made, Draft):
                 wanted.append(made)
+                left = left.without(*window, energy_of(made, rule.criteria.basis))
             else:
                 desk.note(self.state, f"{window[0]}-{window[1]}", made, dry_run=not acting)
+        self._on = frozenset((each.start, each.end) for each in wanted)
         self.state.price = wanted[0].price if wanted else self.state.price
         self.state.figures = {"offered_kwh": sum(each.quantity for each in wanted) / 1000}
-        await self._offer(desk, supply, wanted, floor, acting)
+        await self._offer(
+            desk, supply, reconcile(rule.criteria, wanted, open_offers, desk.now), floor, acting
+        )
         await self._answer_counters(desk, floor, acting)
         if rule.criteria.answer_requests:
             await self._answer_requests(desk, supply, floor, acting)
@@ -120,26 +132,29 @@ class SellDesk:
         )
         return asking_price(base, self.rule.formation, market)
 
-    def _spare(self, desk: Desk, supply: Supply, window: tuple[int, int]) -> int:
-        """Return what can be sold in a window beside what stands in other open offers of the same asset."""
-        start, end = window
-        spare = supply.plan.surplus_between(start, end)
+    def _unpromised(self, desk: Desk, supply: Supply) -> Balance:
+        """Return the plan less what stands in open offers of the same asset by others than this rule."""
+        plan = supply.plan
         own = {name for name, made in desk.notebook.pages.offers.items() if made.rule == self.rule.rule_id}
         for view in desk.entry.runtime_data.ledger.data.offers:
-            if view.asset != supply.asset.asset or view.offer in own or view.author.key != desk.me.hex():
-                continue
-            overlap = min(end, view.end) - max(start, view.start)
-            if overlap > 0:
-                whole = terms_of(view).energy_of(view.open)
-                spare -= whole * overlap // (view.end - view.start)
-        return min(max(spare, 0), energy(supply.asset.rating_w, end - start))
+            if (
+                view.asset == supply.asset.asset
+                and view.offer not in own
+                and view.author.key == desk.me.hex()
+            ):
+                plan = plan.without(view.start, view.end, terms_of(view).energy_of(view.open))
+        return plan
 
     # --- offering ---------------------------------------------------------------------------------------
 
-    async def _offer(self, desk: Desk, supply: Supply, wanted: list[Draft], floor: int, acting: bool) -> None:
-        rule, ledger = self.rule, desk.entry.runtime_data.ledger.data
-        answered = [waiting.offer for waiting in ledger.waiting if waiting.author.key != desk.me.hex()]
-        steps = reconcile(rule.criteria, wanted, desk.notebook.open_of(rule.rule_id, answered), desk.now)
+    def _open_offers(self, desk: Desk) -> list[OpenOffer]:
+        """Return what the rule offers now; an offer that somebody else has answered is pinned."""
+        waiting = desk.entry.runtime_data.ledger.data.waiting
+        answered = [each.offer for each in waiting if each.author.key != desk.me.hex()]
+        return desk.notebook.open_of(self.rule.rule_id, answered)
+
+    async def _offer(self, desk: Desk, supply: Supply, steps: Steps, floor: int, acting: bool) -> None:
+        rule = self.rule
         for name in steps.withdraw:
             if acting:
                 await self._withdraw(desk, name)
@@ -254,7 +269,7 @@ class SellDesk:
                 terms_of(view),
                 local_window(*window),
                 desk.me,
-                self._spare(desk, supply, window),
+                _spare(supply.asset, supply.plan, window),
                 self._price(desk, supply, window, floor, (bytes.fromhex(view.author.key),)),
                 desk.now,
             )
@@ -270,8 +285,16 @@ class SellDesk:
                     record = await home.accept(view, decision.quantity, asset=asset)
             except LedgerError as error:
                 refused = error.code
+            if record is not None:
+                supply.plan = supply.plan.without(*window, terms_of(view).energy_of(decision.quantity))
             desk.notebook.pages.replied[view.offer] = desk.now
             desk.note(self.state, view.offer, decision, dry_run=False, record=record, refused=refused)
+
+
+def _spare(asset: AssetView, plan: Balance, window: tuple[int, int]) -> int:
+    """Return the Wh that an asset can sell in a window."""
+    start, end = window
+    return min(plan.surplus_between(start, end), energy(asset.rating_w, end - start))
 
 
 def farthest_m(desk: Desk, asset: AssetView, others: tuple[bytes, ...] | None) -> int | None:

@@ -7,6 +7,8 @@ from homeassistant.const import EntityCategory, UnitOfEnergy
 from homeassistant.helpers.device_registry import DeviceEntryType, DeviceInfo
 from homeassistant.helpers.entity import Entity
 
+from ledger_core.market.surplus import Balance, SlotBalance
+
 from ..const import DOMAIN, SUBENTRY_BUY, SUBENTRY_SELL
 from ..data import EnergyLedgerEntry
 from ..entity import MANUFACTURER, LedgerEntity
@@ -48,7 +50,7 @@ class SurplusSensor(LedgerEntity, SensorEntity):
         plan = self._trading.plan
         if plan is None or len(plan.slots) < 2:
             return None
-        return kilo(plan.slots[1].surplus_wh)
+        return kilo(_spare(plan, plan.slots[1]))
 
     @property
     def extra_state_attributes(self) -> dict[str, Any]:
@@ -67,7 +69,7 @@ class SurplusSensor(LedgerEntity, SensorEntity):
                     "consumption_kwh": kilo(slot.load_wh),
                     "sold_kwh": kilo(slot.sold_wh),
                     "bought_kwh": kilo(slot.bought_wh),
-                    "spare_kwh": kilo(slot.surplus_wh),
+                    "spare_kwh": kilo(_spare(plan, slot)),
                     "needed_kwh": kilo(slot.need_wh),
                 }
                 for slot in plan.slots[:SLOTS_TOLD]
@@ -82,6 +84,11 @@ class SurplusSensor(LedgerEntity, SensorEntity):
                 "free_in_store_kwh": kilo(plan.store.free_wh),
             }
         return told
+
+
+def _spare(plan: Balance, slot: SlotBalance) -> int:
+    """Return the Wh that can be sold in a slot, if the store gives to no other."""
+    return plan.surplus_between(slot.start, slot.start + 1)
 
 
 class RuleSensor(LedgerEntity, SensorEntity):
