@@ -17,7 +17,7 @@ from custom_components.energy_ledger.node_state import BLOCKS, block_of
 from custom_components.energy_ledger.trading_settings import async_load_settings, async_remove_settings
 from ledger_core.client import UnreachableError
 
-from .conftest import Street
+from .conftest import SLOT, Street
 
 EVENT, NUMBER, SWITCH = "event", "number", "switch"
 
@@ -74,10 +74,12 @@ async def test_the_market(street: Street, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 async def test_prices_of_several_trades_are_weighted_by_power(street: Street) -> None:
-    await street.buy(quantity=1_000, price=200_000)
-    await street.buy(quantity=500, price=320_000)
+    # The second trade is agreed in another slot of the day than the first.
+    street.world.now = street.world.now // SLOT * SLOT + 2 * SLOT - 60
+    first = await street.buy(quantity=1_000, price=200_000)
+    second = await street.buy(quantity=500, price=320_000)
+    assert (second.start, second.end) == (first.start, first.end)
     home = street.world["anna"].id.hex()
-    first = next(iter(street.trades.values()))
     found = prices.buy_price(street.view, home, first.start)
     assert found == prices.Price(240_000, "trade")
     assert prices.sell_price(street.view, street.world["bert"].id.hex(), first.start) == found
