@@ -33,7 +33,8 @@ class Deal:
     buyer: str = ""
     agreed_wh: int = 0
     price_micro: int = 0
-    delivering: bool = False
+    delivering: bool | None = None
+    """None: not begun yet; False: ended."""
     lines: dict[str, dict[int, Line]] = field(default_factory=dict)
 
     @property
@@ -65,8 +66,8 @@ class Deal:
             return "settled"
         if self.settled:
             return f"settled {len(self.settled)} of {self.slots}"
-        if self.delivering:
-            return "delivering"
+        if self.delivering is not None:
+            return "delivering" if self.delivering else "delivered, being metered"
         return "agreed" if self.trade else "offered"
 
 

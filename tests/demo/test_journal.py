@@ -78,6 +78,7 @@ def test_a_deal_goes_from_offered_to_settled(seller: Any, buyer: Any) -> None:
         (buyer, agreed()),
         (seller, agreed()),
         (seller, {"type": "delivery_started", "trade": "trade-" + POSTED}),
+        (seller, {"type": "delivery_ended", "trade": "trade-" + POSTED}),
         (seller, settled(START + 60)),
         (buyer, settled(START + 60)),
         (buyer, settled(START + 120)),
@@ -90,13 +91,14 @@ def test_a_deal_goes_from_offered_to_settled(seller: Any, buyer: Any) -> None:
         "agreed",
         "agreed",
         "delivering",
+        "delivered, being metered",
         "settled 1 of 2",
         "settled 1 of 2",
         "settled 1 of 2",
         "settled",
     ]
     assert (deal.buyer, deal.agreed_wh, deal.price_micro) == (BUYER, 66, 250_000)
-    assert len(changes) == 8
+    assert len(changes) == 9
 
 
 def test_homes_that_are_told_different_things_are_not_settled(seller: Any, buyer: Any) -> None:
