@@ -52,7 +52,7 @@ LIMITS: Final[KindLimits] = dict(
         _limit(messages.NewBlock, 1 * KIB, 20, 100, 20 * KIB),
         _limit(messages.GetHeaders, 8 * KIB, 20, 60, 64 * KIB),
         _limit(messages.Headers, 512 * KIB, 20, 60, 8 * MIB, bulk=True),
-        _limit(messages.GetBodies, 8 * KIB, 100, 300, 256 * KIB),
+        _limit(messages.GetBodies, 16 * KIB, 100, 300, 512 * KIB),
         _limit(messages.Bodies, MAX_MESSAGE_BYTES, 100, 300, 16 * MIB, bulk=True),
         _limit(messages.GetCompact, 1 * KIB, 20, 100, 8 * KIB),
         _limit(messages.Compact, 1 * MIB, 20, 100, 2 * MIB),

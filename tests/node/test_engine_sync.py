@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from ledger_core.chain.model import Commit
+from ledger_core.node.engine import body_sync
 from ledger_core.node.engine.outputs import SnapshotAdopted
 from ledger_core.node.engine.staging import FileStaging
 from ledger_core.node.messages import (
@@ -23,7 +25,7 @@ from ledger_core.node.messages import (
 )
 from ledger_core.records.block import decode_header, header_hash
 from ledger_core.rules.assemble import search_nonce
-from tests.node.virtual import HOMES, Net, announce, listening, nobody_muted
+from tests.node.virtual import HOMES, Net, Node, announce, listening, nobody_muted
 
 
 def grown(blocks: int, **settings: Any) -> Net:
@@ -80,6 +82,58 @@ def test_a_sync_goes_on_after_a_restart() -> None:
         block.height for _, message in heard if isinstance(message, GetBodies) for block in message.blocks
     ]
     assert min(asked) == reached + 1
+
+
+def runs_of(node: Node) -> list[int]:
+    """How many blocks joined the node's branch in each of its commits."""
+    runs: list[int] = []
+    commit = node.store.commit
+
+    def counted(change: Commit) -> None:
+        commit(change)
+        runs.append(len(change.connected))
+
+    node.store.commit = counted  # type: ignore[method-assign]
+    return runs
+
+
+def test_a_long_way_is_stored_in_large_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body_sync, "APPLY_AT_ONCE", 16)
+    net = grown(60, body_batch=4, full_sync=True)
+    runs = runs_of(net.add("eva"))
+    net.link("eva", "anna")
+    net.settle()
+    assert net.same_tip()
+    assert sum(runs) == net["anna"].engine.chain.height
+    assert runs[:2] == [16, 16]
+    # The last blocks are taken as they come.
+    assert runs[-1] <= 4
+
+
+def test_large_bodies_do_not_wait_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body_sync, "APPLY_AT_ONCE", 16)
+    monkeypatch.setattr(body_sync, "APPLY_BYTES", 1)
+    net = grown(60, body_batch=4, full_sync=True)
+    runs = runs_of(net.add("eva"))
+    net.link("eva", "anna")
+    net.settle()
+    assert net.same_tip()
+    assert max(runs) == 1
+
+
+def test_what_was_fetched_is_used_when_the_rest_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body_sync, "APPLY_AT_ONCE", 16)
+    net = grown(60, body_batch=4, full_sync=True)
+    node = net.add("eva")
+    heard: list[tuple[bytes, Message]] = []
+    listen = listening(heard, Bodies)
+    net.mute = lambda source, target, message: listen(source, target, message) or len(heard) > 3
+    net.link("eva", "anna")
+    net.settle()
+    assert node.engine.chain.height == 0
+    net.mute = nobody_muted
+    net.cut(node.id, net["anna"].id)
+    assert node.engine.chain.height == 12
 
 
 def test_an_unanswered_request_goes_to_another_peer() -> None:

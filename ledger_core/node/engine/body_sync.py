@@ -22,7 +22,11 @@ WITHHELD_POINTS = 40.0
 MAX_WITHHELD = 3
 """Requests without an answer, one after the other, that a peer may leave."""
 
-APPLY_AT_ONCE = 64
+APPLY_AT_ONCE = 512
+"""Blocks handed to the chain together while many are to come: it stores them in one transaction, and those
+that are final by its end go straight to the archive."""
+APPLY_BYTES = 4 * 1024 * 1024
+"""Bodies of so many bytes are not kept waiting for more: the work on them stays short."""
 COMPACT_WITHIN = 2
 """Nearer to the tip than this, blocks come in their compact form: their records are known."""
 
@@ -277,14 +281,24 @@ class BodySync:
 
     # Applying
 
-    def _apply_ready(self, now: float) -> bool:
-        """Hand the bodies that follow the chain's blocks to it; returns whether there were any."""
+    def _ready(self) -> list[tuple[Block, bytes | None]]:
+        """Return the bodies that follow the chain's blocks; none while more of a long path are on their way."""
         run: list[tuple[Block, bytes | None]] = []
-        for node in self._path[:APPLY_AT_ONCE]:
+        size = 0
+        for node in islice(self._path, APPLY_AT_ONCE):
             found = self._bodies.get(node.hash)
             if found is None:
-                break
+                many_to_come = len(self._path) > APPLY_AT_ONCE and node.hash in self._in_flight
+                return [] if many_to_come else run
             run.append(found)
+            size += len(found[0].body)
+            if size >= APPLY_BYTES:
+                break
+        return run
+
+    def _apply_ready(self, now: float) -> bool:
+        """Hand bodies to the chain; returns whether there were any."""
+        run = self._ready()
         if not run:
             return False
         hashes = [node.hash for node in self._path[: len(run)]]

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from ledger_core.node.messages import BlockRef
+from ledger_core.node.messages import MAX_BODIES, BlockRef
 
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Count = Annotated[int, Meta(ge=1, le=10**7)]
@@ -39,7 +39,7 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     """After this time headers, bodies and snapshot parts are asked for elsewhere."""
     header_window: Annotated[int, Meta(ge=16, le=1_000_000)] = 8192
     """Headers kept ahead of the bodies."""
-    body_batch: Annotated[int, Meta(ge=1, le=64)] = 64
+    body_batch: Annotated[int, Meta(ge=1, le=MAX_BODIES)] = 256
     bodies_ahead_bytes: Bytes = 16 * 1024 * 1024
     requests_per_peer: Annotated[int, Meta(ge=1, le=16)] = 2
     recent_block_bytes: Bytes = 8 * 1024 * 1024
