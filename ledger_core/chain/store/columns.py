@@ -19,7 +19,7 @@ from msgspec import Struct
 from ledger_core.chain.store.keybook import KeyBook
 
 _OPTIONS: Final[dict[int, int]] = {
-    # Nearly all of a segment is signatures: beyond this level a thousandth is gained for three times the work.
+    # Nearly all of a segment is signatures: beyond this level a thousandth is gained for triple the work.
     CompressionParameter.compression_level: 12,
     CompressionParameter.content_size_flag: 0,
     CompressionParameter.dict_id_flag: 0,

@@ -282,7 +282,7 @@ class BodySync:
     # Applying
 
     def _ready(self) -> list[tuple[Block, bytes | None]]:
-        """Return the bodies that follow the chain's blocks; none while more of a long path are on their way."""
+        """Return the bodies that follow the chain's; none while more of a long path are on their way."""
         run: list[tuple[Block, bytes | None]] = []
         size = 0
         for node in islice(self._path, APPLY_AT_ONCE):
