@@ -71,6 +71,7 @@ _CHANGES: Final[dict[str, frozenset[str]]] = {
     "equivocation": frozenset(),
     "money_moved": frozenset({"account"}),
     "reading_taken": frozenset({"assets"}),
+    "record_contested": frozenset(),
     "record_final": frozenset(),
     "record_lost": frozenset(),
     "record_pooled": frozenset(),

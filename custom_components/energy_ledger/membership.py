@@ -118,7 +118,7 @@ class Joining:
 
     @callback
     def _heard(self, event: EventView) -> None:
-        if event.event == "record_lost" and event.data.get("record") == self._submitted:
+        if event.event in ("record_contested", "record_lost") and event.data.get("record") == self._submitted:
             self._again_at = 0.0
             self._changed.set()
 

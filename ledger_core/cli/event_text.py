@@ -107,6 +107,7 @@ _TEXTS: Final[Mapping[str, Callable[[Data, str], str]]] = {
     ),
     "node_punished": lambda data, _: f"{_who(data['member'])} lost the role node: {data['offence']}",
     "checkpoint_final": lambda data, _: f"block {data['height']} is final",
+    "record_contested": lambda data, _: f"record {show_id(data['record'])} is beaten: {data['message']}",
     "record_lost": lambda data, _: f"record {show_id(data['record'])} became impossible: {data['message']}",
     "voting_stopped": lambda data, _: f"the node votes no more: {data['reason']}",
     "clock_doubted": lambda data, _: f"the node doubts its clock: {data['reason']}",

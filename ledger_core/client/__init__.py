@@ -8,6 +8,7 @@ errors        ClientError and its kinds
 from ledger_core.client.errors import (
     AnswerInvalidError,
     ClientError,
+    ContestedError,
     CursorLostError,
     RefusedError,
     TimedOutError,
@@ -21,6 +22,7 @@ __all__ = [
     "AnswerInvalidError",
     "Backoff",
     "ClientError",
+    "ContestedError",
     "CursorLostError",
     "EventStream",
     "NodeClient",

@@ -34,6 +34,10 @@ class RefusedError(ClientError):
         return self.status in (408, 429) or self.status >= 500
 
 
+class ContestedError(RefusedError):
+    """A block refuses the record, which the node keeps: it gets through if that block is undone."""
+
+
 class UnauthorizedError(RefusedError):
     """The token is not the node's: `unauthorized`."""
 

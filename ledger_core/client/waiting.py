@@ -3,9 +3,9 @@
 import asyncio
 from contextlib import aclosing
 
-from ledger_core.client.errors import RefusedError, TimedOutError, UnreachableError
+from ledger_core.client.errors import ContestedError, RefusedError, TimedOutError, UnreachableError
 from ledger_core.client.node_client import NodeClient
-from ledger_core.client.views import RecordView
+from ledger_core.client.views import EventView, RecordView
 
 _TELLING = frozenset({"block_connected", "checkpoint_final", "record_final", "resync", "snapshot_adopted"})
 
@@ -16,12 +16,12 @@ async def wait_for_record(
     """Return a submitted record once a block holds it, or (`final`) once that block is never undone.
 
     A record that was submitted at another node is waited for as well. Raises RefusedError with the rule's
-    code if it became impossible meanwhile, and TimedOutError.
+    code if it became impossible meanwhile, and TimedOutError. Who does not wait for the end learns by
+    ContestedError, with that code, that a block refuses the record, though this may still be undone.
     """
-    wanted = ("final",) if final else ("included", "final")
     try:
         async with asyncio.timeout(timeout_s):
-            return await _wait(client, record, wanted)
+            return await _wait(client, record, final=final)
     except TimeoutError as error:
         what = "is not final" if final else "stands in no block"
         raise TimedOutError(
@@ -29,17 +29,19 @@ async def wait_for_record(
         ) from error
 
 
-async def _wait(client: NodeClient, record: str, wanted: tuple[str, ...]) -> RecordView:
+async def _wait(client: NodeClient, record: str, *, final: bool) -> RecordView:
+    wanted = ("final",) if final else ("included", "final")
     stream = client.stream((await client.status()).cursor)
     found = await _look(client, record, None)
     if found is not None and found.state in wanted:
         return found
     async with aclosing(aiter(stream)) as events:
         async for event in events:
-            if event.event == "record_lost" and event.data["record"] == record:
-                error = RefusedError(event.data["code"], event.data["message"], 409)
-                error.details = event.data["details"]
-                raise error
+            if event.data.get("record") == record:
+                if event.event == "record_lost":
+                    raise _refusal(RefusedError, event)
+                if event.event == "record_contested" and not final:
+                    raise _refusal(ContestedError, event)
             if event.event in _TELLING:
                 # Where it stood before, which may be long ago; or anywhere near the tip.
                 height = None if found is None else found.height
@@ -47,6 +49,12 @@ async def _wait(client: NodeClient, record: str, wanted: tuple[str, ...]) -> Rec
                 if found is not None and found.state in wanted:
                     return found
     raise AssertionError("a stream of events has no end")
+
+
+def _refusal(kind: type[RefusedError], event: EventView) -> RefusedError:
+    error = kind(event.data["code"], event.data["message"], 409)
+    error.details = event.data["details"]
+    return error
 
 
 async def _look(client: NodeClient, record: str, height: int | None) -> RecordView | None:

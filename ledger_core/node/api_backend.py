@@ -50,7 +50,11 @@ class EngineLedger:
 
     def waiting_record(self, record_id: bytes) -> Record | None:
         """Return a record that waits for a block."""
-        return self._engine.pool.get(record_id)
+        return self._engine.pool.get(record_id) or self._engine.own.get(record_id)
+
+    def is_contested(self, record_id: bytes) -> bool:
+        """Whether the chain refuses a record of this home, as long as that may be undone."""
+        return self._engine.own.is_contested(record_id)
 
 
 class NoMining:

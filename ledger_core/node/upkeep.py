@@ -17,6 +17,7 @@ from ledger_core.node.engine.outputs import (
     ClockTrusted,
     Equivocation,
     NodeEvent,
+    RecordContested,
     RecordLost,
     SnapshotAdopted,
     VotingStopped,
@@ -30,6 +31,7 @@ _DAY_S: Final = 86_400
 _FIRST_PRUNING_S: Final = 600.0
 PRUNED_AT_ONCE: Final = 2000
 """Blocks per piece of work: others wait meanwhile."""
+_RECORD: Final = "a record handed in here %s: %s: %s (%s)"
 PROGRESS_EVERY_S: Final = 10.0
 
 
@@ -50,12 +52,13 @@ def log_events(events: list[NodeEvent]) -> None:
                     event.first.target_height,
                     event.second.target_height,
                 )
+            case RecordContested():
+                _LOGGER.info(
+                    _RECORD, "does not fit for now", event.code, event.message, event.record.hex()[:16]
+                )
             case RecordLost():
                 _LOGGER.warning(
-                    "a record handed in here became impossible: %s: %s (%s)",
-                    event.code,
-                    event.message,
-                    event.record.hex()[:16],
+                    _RECORD, "became impossible", event.code, event.message, event.record.hex()[:16]
                 )
             case SnapshotAdopted():
                 _LOGGER.info("the chain begins at the proven snapshot at height %d", event.height)

@@ -3,7 +3,9 @@
 import dataclasses
 import time
 from typing import Any
+from unittest.mock import AsyncMock
 
+import msgspec
 import pytest
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers import device_registry as dr
@@ -247,6 +249,17 @@ async def test_a_record_that_got_lost_is_sent_again(
                 await registrar.async_reconcile()
             assert registrar._sent[asset] is not sent
             assert state_of(entry, "meter") is AssetState.WAITING
+
+        contested = msgspec.structs.replace(
+            await entry.runtime_data.client.record(sent_before), state="contested"
+        )
+        sent = registrar._sent[asset]
+        sent.at -= registration._LOOK_AFTER_S
+        with monkeypatch.context() as patch:
+            patch.setattr(entry.runtime_data.client, "record", AsyncMock(return_value=contested))
+            patch.setattr(entry.runtime_data.home, "register_asset", register)
+            await registrar.async_reconcile()
+        assert registrar._sent[asset] is not sent, "what a block refuses is not waited for"
 
         async def away(_: str) -> None:
             raise UnreachableError("unreachable", "nobody")

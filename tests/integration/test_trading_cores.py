@@ -87,14 +87,39 @@ def test_answers_count_until_they_are_lost() -> None:
     assert book.on_the_way(1800, 2250) == 900
     assert book.on_the_way(2700, 3600) == 0
     book.follow_answers(["1"], ["2"], 1001 + PENDING_S)
-    assert [each.state for each in book.pages.answers.values()] == ["agreed", "pending", "lost"]
-    assert book.lose("2")
-    assert not book.lose("2")
+    assert [each.state for each in book.pages.answers.values()] == ["agreed", "pending", "contested"]
+    for record in ("1", "2", "3"):
+        book.lose(record)
+    assert [each.state for each in book.pages.answers.values()] == ["agreed", "lost", "lost"]
     book.pages.offers["x"] = made()
-    assert book.lose("x")
+    book.lose("x")
+    assert not book.pages.offers
     assert book.spent("r", "2026-11-21") == 100
     book.follow_answers([], [], 10**6)
     assert not book.pages.answers
+
+
+def test_a_contested_answer_is_not_waited_for_but_may_still_cost() -> None:
+    book = Notebook()
+    book.pages.answers = {"o1": answer("1"), "o2": answer("2")}
+    book.follow_answers(["1"], [], 1001)
+    # The branch on which the first one was agreed lost, too.
+    for record in ("1", "2"):
+        book.contest(record)
+    assert book.on_the_way(1800, 3600) == 0
+    assert book.spent("r", "2026-11-21") == 200
+    book.resume("1", 5000)
+    book.resume("unknown", 5000)
+    book.follow_answers([], [], 5000 + PENDING_S)
+    assert [each.state for each in book.pages.answers.values()] == ["pending", "contested"]
+    book.follow_answers([], ["2"], 5000)
+    assert [each.state for each in book.pages.answers.values()] == ["pending", "pending"]
+    book.contest("1")
+    book.contest("2")
+    book.follow_answers(["1"], [], 5001)
+    book.lose("2")
+    assert [each.state for each in book.pages.answers.values()] == ["agreed", "lost"]
+    assert book.spent("r", "2026-11-21") == 100
 
 
 def line(partner: str, **changes: Any) -> Settled:

@@ -185,8 +185,9 @@ def test_a_block_lists_its_records_and_votes(world: World) -> None:
 
 def test_a_waiting_record_has_no_height(world: World) -> None:
     home = street()
-    shown = block_views.record(accept(home, "bert", offer(home)), None, 0)
-    assert (shown.state, shown.height, shown.kind) == ("waiting", None, "acceptance")
+    for contested, state in ((False, "waiting"), (True, "contested")):
+        shown = block_views.waiting(accept(home, "bert", offer(home)), contested=contested)
+        assert (shown.state, shown.height, shown.kind) == (state, None, "acceptance")
     assert shown.body["start"] == WINDOW
 
 

@@ -88,6 +88,7 @@ def test_events_in_words() -> None:
         (event("score_given", trade=trade, by=KEY, member=KEY, score=9), "9 of 10"),
         (event("node_punished", member=KEY, node=KEY, offence="double vote"), "double vote"),
         (event("checkpoint_final", height=8, hash=trade), "block 8 is final"),
+        (event("record_contested", record=trade, code="x", message="taken", details={}), "is beaten: taken"),
         (event("record_lost", record=trade, code="x", message="too late", details={}), "too late"),
         (event("voting_stopped", reason="two nodes"), "two nodes"),
         (event("clock_doubted", reason="off"), "off"),

@@ -63,7 +63,6 @@ def test_records_stand_on_those_before_them() -> None:
     assert len(pool) == 0
     assert pool.bytes == 0
     assert code_of(pool, first, world.now) == "record_duplicate"
-    assert pool.take_lost() == []
 
 
 def test_what_stood_on_a_record_goes_with_it() -> None:
@@ -80,9 +79,8 @@ def test_what_stood_on_a_record_goes_with_it() -> None:
     world.apply(block)
     chain.add_block(block, world.now)
     pool.tip_changed((), (), world.now)
-    ((lost, refusal),) = pool.take_lost()
-    assert lost.id == taken.id
-    assert refusal.code == "offer_unknown" or refusal.details
+    assert len(pool) == 0
+    assert code_of(pool, taken, world.now) == "offer_unknown"
 
 
 def test_old_records_expire_with_what_stands_on_them() -> None:
@@ -93,11 +91,12 @@ def test_old_records_expire_with_what_stands_on_them() -> None:
     young = accept(world, "bert", old)
     for record in (old, young):
         pool.add(record, world.now)
-    pool.expire(world.now + 50)
+    assert not pool.expire(world.now + 50)
     assert len(pool) == 2
-    pool.expire(world.now + 200)
+    assert pool.expire(world.now + 200)
     assert len(pool) == 0
-    assert [refusal.code for _, refusal in pool.take_lost()] == ["record_expired", "offer_unknown"]
+    codes = [code_of(pool, record, world.now + 200) for record in (old, young)]
+    assert codes == ["record_expired", "offer_unknown"]
 
 
 def test_a_refusal_brings_no_expired_offer_back() -> None:
@@ -238,6 +237,18 @@ def test_an_own_record_that_expires_is_reported(net: Net) -> None:
     net.pass_time(86_400 + 200, 3600)
     (report,) = net["anna"].told(RecordLost)
     assert (report.record, report.code) == (record_id, "record_expired")
+
+
+def test_an_own_record_that_others_pushed_out_comes_back() -> None:
+    net = Net(["anna", "bert"], pool_bytes=64 * 1024)
+    engine = net["anna"].engine
+    first = net.submit("anna", net.pay("anna", "bert", 1))
+    records = [first]
+    while all(record in engine.pool for record in records):
+        records.append(net.submit("anna", net.pay("anna", "bert", 1)))
+    net.mine("anna")
+    net.mine("anna")
+    assert all(record in engine.chain.state.seen for record in records)
 
 
 def test_an_own_record_from_the_future_waits(net: Net) -> None:

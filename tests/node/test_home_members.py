@@ -10,19 +10,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from ledger_core.client import ClientError, RefusedError, TimedOutError, UnreachableError, bodies
+from ledger_core.client import (
+    ClientError,
+    ContestedError,
+    RefusedError,
+    TimedOutError,
+    UnreachableError,
+    bodies,
+)
 from ledger_core.client.bodies import IntentError, OfferTerms, Stamp
 from ledger_core.client.home import MAX_UNSENT, Home
 from ledger_core.client.signed import SignedRecord
 from ledger_core.client.waiting import wait_for_record
 from ledger_core.keys import AddressError, SoftwareSigner, address
+from ledger_core.records.codec import decode_envelope
 from ledger_core.records.invitations import Anchor, InvitationError, decode_link
-from ledger_core.records.money import TransferKind
+from ledger_core.records.money import Transfer, TransferKind
 from ledger_core.records.offers import Offer
 from ledger_core.records.types import Location, Role, Side
 from tests.core.actions import WINDOW
 from tests.core.chains import grow
 from tests.core.world import HOUSEHOLD, START, World, signer
+from tests.node.elsewhere import mine_elsewhere
 from tests.node.home_world import HomeWorld, home_world
 
 DORA = signer("dora")
@@ -243,6 +252,30 @@ async def test_a_record_that_became_impossible_ends_the_wait(homes: HomeWorld) -
     with pytest.raises(RefusedError) as caught:
         await waiting
     assert caught.value.code == "record_expired"
+
+
+async def test_a_beaten_record_ends_the_wait_unless_the_end_is_waited_for(homes: HomeWorld) -> None:
+    anna, world = homes["anna"], homes.world
+    amount = world.genesis.parameters.credit_limit - 1000
+    record = await anna.transfer(homes["bert"].key, amount)
+    fields = {"kind": TransferKind.PAY, "to": homes["cara"].key, "amount": amount, "reference": None}
+    other = world.make(Transfer, world["anna"].key, **fields)
+    beaten = asyncio.create_task(wait_for_record(homes.client, record))
+    ended = asyncio.create_task(wait_for_record(homes.client, record, final=True))
+    await until_it_streams(homes, 2)
+    await mine_elsewhere(homes.api, [other.envelope])
+    with pytest.raises(ContestedError) as caught:
+        await beaten
+    assert (caught.value.code, caught.value.details["needed"]) == ("funds_insufficient", amount)
+    view = await homes.client.record(record)
+    assert (view.state, view.height) == ("contested", None)
+    # The branch with the other payment loses after all.
+    mine = decode_envelope(bytes.fromhex(view.envelope))
+    await mine_elsewhere(homes.api, [mine], blocks=2, undone=1)
+    assert (await homes.client.record(record)).state == "included"
+    # The third one still waits, and would hear of the end.
+    assert not ended.done()
+    ended.cancel()
 
 
 STAMP = Stamp(DORA.public_key, START, bytes(8))

@@ -250,11 +250,14 @@ class AssetRegistrar:
         if sent.record is None:
             return False
         try:
-            await self._entry.runtime_data.client.record(sent.record)
+            record = await self._entry.runtime_data.client.record(sent.record)
         except RefusedError as error:
             return error.code != "record_unknown"
         except ClientError:
             return True
+        if record.state == "contested":
+            # What is sent anew is refused with the reason, or fits where this one did not.
+            return False
         sent.at = self._clock()
         return True
 

@@ -50,7 +50,8 @@ HORIZON_SLOTS: Final = 96
 ISSUE_RULE: Final = "rule_paused"
 _TELLING: Final = frozenset(
     {
-        *("offer_opened", "offer_closed", "acceptance_waits", "acceptance_ended", "record_lost", "resync"),
+        *("offer_opened", "offer_closed", "acceptance_waits", "acceptance_ended", "resync"),
+        *("record_contested", "record_lost"),
         *("trade_agreed", "trade_terminated", "trade_closed", "block_undone"),
     }
 )
@@ -209,7 +210,11 @@ class TradingEngine:
         self.statements.take(event)
         notebook = self._desk.notebook
         if event.event == "record_lost":
-            notebook.lose(str(event.data.get("record", "")))
+            notebook.lose(str(event.data["record"]))
+        elif event.event == "record_contested":
+            notebook.contest(str(event.data["record"]))
+        elif event.event == "record_pooled":
+            notebook.resume(str(event.data["record"]), int(self._clock()))
         elif event.event == "acceptance_ended":
             notebook.lose(str(event.data["acceptance"]))
         elif event.event == "trade_agreed":

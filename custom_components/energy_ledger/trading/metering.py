@@ -184,7 +184,7 @@ class Metering:
         asset = None if self._runtime is None else self._runtime.asset_id
         if event.event == "reading_taken" and asset is not None and event.data.get("meter") == asset.hex():
             self._confirm(int(event.data["end"]))
-        elif event.event in ("block_undone", "record_lost", "resync"):
+        elif event.event in ("block_undone", "record_contested", "record_lost", "resync"):
             self._sent.clear()
             self._wake.set()
 

@@ -9,7 +9,7 @@ from msgspec import Struct
 from ledger_core.market.selling import OpenOffer
 
 PENDING_S = 600
-"""A record that is in no block by then counts as lost."""
+"""An offer that is in no block by then counts as lost, an answer as contested."""
 KEPT_S = 3 * 86_400
 
 
@@ -39,10 +39,11 @@ class Answer(Struct, kw_only=True):
     start: int
     end: int
     at: int
+    """When it was sent, or came back."""
     day: str
     """Day on the home's clock, for the budget."""
     state: str = "pending"
-    """pending, agreed, or lost."""
+    """pending; contested: beaten, and may still come back; agreed; or lost for good."""
 
 
 class HandedBack(Struct, kw_only=True):
@@ -114,13 +115,15 @@ class Notebook:
     # --- answers ----------------------------------------------------------------------------------------
 
     def follow_answers(self, agreed: Iterable[str], waiting: Iterable[str], now: int) -> None:
-        """Take over what became of answers; an answer that is nowhere after a while is lost."""
+        """Take over what became of answers; an answer that is nowhere after a while is contested."""
         trades, waits = set(agreed), set(waiting)
         for name, answer in list(self.pages.answers.items()):
             if answer.record in trades:
                 answer.state = "agreed"
-            elif answer.state == "pending" and answer.record not in waits and now - answer.at > PENDING_S:
-                answer.state = "lost"
+            elif answer.record in waits:
+                answer.state = "pending"
+            elif answer.state == "pending" and now - answer.at > PENDING_S:
+                answer.state = "contested"
             if now - max(answer.at, answer.end) > KEPT_S:
                 del self.pages.answers[name]
         self.pages.handed_back = {
@@ -128,16 +131,29 @@ class Notebook:
         }
         self.pages.replied = {name: at for name, at in self.pages.replied.items() if now - at < KEPT_S}
 
-    def lose(self, record: str) -> bool:
-        """A record came to nothing; whether it was an answer of ours."""
-        for answer in self.pages.answers.values():
-            if answer.record == record and answer.state == "pending":
+    def contest(self, record: str) -> None:
+        """A block that may be undone refuses a record: if it is an answer, the next offer may be tried."""
+        for answer in self._answers_of(record):
+            answer.state = "contested"
+
+    def resume(self, record: str, now: int) -> None:
+        """A record that was contested is on its way again."""
+        for answer in self._answers_of(record):
+            if answer.state == "contested":
+                answer.state, answer.at = "pending", now
+
+    def lose(self, record: str) -> None:
+        """A record came to nothing."""
+        for answer in self._answers_of(record):
+            if answer.state != "agreed":
                 answer.state = "lost"
-                return True
-        return self.pages.offers.pop(record, None) is not None
+        self.pages.offers.pop(record, None)
+
+    def _answers_of(self, record: str) -> list[Answer]:
+        return [answer for answer in self.pages.answers.values() if answer.record == record]
 
     def spent(self, rule: str, day: str) -> int:
-        """Return what a rule has spent on a day, or is about to, micro-currency."""
+        """Return what a rule has spent on a day, or may still have to pay, micro-currency."""
         return sum(
             answer.cost
             for answer in self.pages.answers.values()
@@ -145,7 +161,7 @@ class Notebook:
         )
 
     def on_the_way(self, start: int, end: int) -> int:
-        """Return the Wh of answers that do not bind yet, in a window."""
+        """Return the Wh of answers that do not bind yet, in a window; contested ones are not waited for."""
         return sum(
             answer.energy_wh
             * (min(end, answer.end) - max(start, answer.start))

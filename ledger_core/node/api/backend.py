@@ -43,6 +43,10 @@ class Ledger(Protocol):
         """Return a record that waits for a block."""
         ...
 
+    def is_contested(self, record_id: bytes) -> bool:
+        """Whether the chain refuses a record of this home, as long as that may be undone."""
+        ...
+
 
 class Mining(Protocol):
     """The switch of this node's mining."""

@@ -49,14 +49,22 @@ def find_record(whole: Block, chain_id: bytes, record_id: bytes) -> Record | Non
     return next((record for record in records if record.id == record_id), None)
 
 
-def record(found: Record, height: int | None, final_height: int) -> model.RecordView:
-    """Return a record that waits (height None) or stands in a block."""
+def waiting(found: Record, *, contested: bool) -> model.RecordView:
+    """Return a record that stands in no block."""
+    return _record(found, None, "contested" if contested else "waiting")
+
+
+def record(found: Record, height: int, final_height: int) -> model.RecordView:
+    """Return a record that stands in a block."""
+    return _record(found, height, "final" if height <= final_height else "included")
+
+
+def _record(found: Record, height: int | None, state: str) -> model.RecordView:
     envelope = found.envelope
     signed = [
         (found.body.author, envelope.signature),
         *((co.key, co.signature) for co in envelope.cosignatures),
     ]
-    state = "waiting" if height is None else "final" if height <= final_height else "included"
     return model.RecordView(
         record=found.id.hex(),
         kind=found.body.KIND,

@@ -150,9 +150,9 @@ async def record(backend: Backend, call: Call) -> model.RecordView:
     """Return a record that waits or stands in a block."""
     record_id = bytes.fromhex(call.path.id)
     if call.query.height is None:
-        waiting = await backend.ask(lambda ledger: ledger.waiting_record(record_id))
+        waiting = await backend.ask(lambda ledger: _waiting(ledger, record_id))
         if waiting is not None:
-            return block_views.record(waiting, None, 0)
+            return waiting
     height = await _height_of(backend, record_id, call.query.height)
 
     def answer(ledger: Ledger) -> model.RecordView:
@@ -162,6 +162,11 @@ async def record(backend: Backend, call: Call) -> model.RecordView:
         return block_views.record(found, height, ledger.state.tip.final)
 
     return await backend.ask(answer)
+
+
+def _waiting(ledger: Ledger, record_id: bytes) -> model.RecordView | None:
+    found = ledger.waiting_record(record_id)
+    return None if found is None else block_views.waiting(found, contested=ledger.is_contested(record_id))
 
 
 async def proof(backend: Backend, call: Call) -> model.ProofView:

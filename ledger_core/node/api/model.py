@@ -311,7 +311,13 @@ class RecordView(View, frozen=True):
 
     record: Hex32
     kind: str
-    state: Annotated[str, Meta(pattern="^(waiting|included|final)$")]
+    state: Annotated[
+        str,
+        Meta(
+            pattern="^(waiting|contested|included|final)$",
+            description="contested: handed in here, and refused by a block that may still be undone.",
+        ),
+    ]
     height: int | None
     author: Party
     signatures: list[SignatureView]
@@ -343,7 +349,10 @@ class EventView(View, frozen=True):
 
 
 class Submitted(View, frozen=True):
-    """The node keeps the record until it is final; `record_lost` would tell why it can't be."""
+    """The node keeps the record until it is final.
+
+    The event `record_contested` would tell that a block refuses it, `record_lost` that this can't be undone.
+    """
 
     record: Hex32
 

@@ -234,10 +234,7 @@ class Engine:
     def tick(self, now: float) -> None:
         """Do what has become due."""
         self.clock.check(now)
-        self.pool.expire(now)
-        lost = self.pool.take_lost()
-        if lost:
-            self.own.dropped(lost)
+        if self.pool.expire(now):
             self.own.check(now, synced=self.synced)
         self._snapshots.tick(now)
         self._headers.tick(now, FUTURE_LIMIT_S)
@@ -396,7 +393,6 @@ class Engine:
             record for block_hash in reversed(outcome.disconnected) for record in self._records(block_hash)
         ]
         self.pool.tip_changed((), returned, now)
-        self.own.dropped(self.pool.take_lost())
         if outcome.disconnected:
             self.own.reorganised(outcome.connected[0].height - 1 if outcome.connected else self.chain.height)
         self.own.check(now, synced=self.synced)

@@ -1,6 +1,7 @@
 """Records that wait for a block: each is taken by the rules on top of the tip and of those before it."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 from ledger_core.chain.chain import Chain
 from ledger_core.errors import LedgerError, RuleError
@@ -34,7 +35,6 @@ class Mempool:
         self._owners: dict[bytes, bytes] = {}
         """The member that each record counts for."""
         self._view: _View | None = None
-        self._lost: list[tuple[Record, LedgerError]] = []
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -112,16 +112,13 @@ class Mempool:
             self._clear()
             self._take_again((*back, *waiting), now)
 
-    def expire(self, now: float) -> None:
-        """Forget what is too old for any block, and what stood on it."""
+    def expire(self, now: float) -> bool:
+        """Forget what is too old for any block, and what stood on it; returns whether anything was."""
         limit = now - self._chain.genesis.parameters.record_max_age_s
-        if any(record.body.created < limit for record in self._records.values()):
-            self.tip_changed((), (), now)
-
-    def take_lost(self) -> list[tuple[Record, LedgerError]]:
-        """Return the records that became impossible since the last call, and why."""
-        lost, self._lost = self._lost, []
-        return lost
+        if not any(record.body.created < limit for record in self._records.values()):
+            return False
+        self.tip_changed((), (), now)
+        return True
 
     def candidates(self, max_bytes: int) -> list[Record]:
         """Return the first records that fit into a block."""
@@ -149,11 +146,8 @@ class Mempool:
         for record in records:
             if record.id in self._chain.state.seen or record.id in self._records:
                 continue
-            try:
+            with suppress(LedgerError):  # An own one is tried again, and its author told.
                 view.take(record, now)
-            except LedgerError as refusal:
-                self._lost.append((record, refusal))
-            else:
                 self._keep(record)
         return view
 

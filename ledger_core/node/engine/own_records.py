@@ -41,10 +41,13 @@ class OwnRecords:
         """Height up to which the chain must be final for each."""
         self._repeat_at = 0.0
 
-    def state_of(self, record_id: bytes) -> tuple[Record, bool] | None:
-        """Return an own record that is kept though it is in no block and not in the pool; is it contested?"""
-        record = self._waiting.get(record_id)
-        return None if record is None else (record, record_id in self._contested)
+    def get(self, record_id: bytes) -> Record | None:
+        """Return an own record that is kept though it is neither in the chain nor in the pool, or None."""
+        return self._waiting.get(record_id)
+
+    def is_contested(self, record_id: bytes) -> bool:
+        """Whether the chain refuses an own record, as long as that may be undone."""
+        return record_id in self._contested
 
     def start(self, now: float) -> None:
         """Take up the records that an earlier process left."""
@@ -92,11 +95,6 @@ class OwnRecords:
         kept[record.id] = envelope
         return record.id
 
-    def dropped(self, records: Sequence[tuple[Record, LedgerError]]) -> None:
-        """Keep the own ones of records that fell out of the pool: `check` says what becomes of them."""
-        kept = dict(self._outbox.items()) if records else {}
-        self._waiting |= {record.id: record for record, _ in records if record.id in kept}
-
     def reorganised(self, fork: int) -> None:
         """Blocks above a height were undone: what they did to own records is judged anew."""
         height = self._hub.chain.height
@@ -116,10 +114,14 @@ class OwnRecords:
                 record = open_envelope(envelope, self._prefix)
                 if not self._forgotten(record):
                     del self._in_chain[record_id]
-                    if record_id not in self._pool:
-                        self._waiting[record_id] = record
+                    self._waiting[record_id] = record
+            elif record_id not in self._pool and record_id not in self._waiting:
+                self._waiting[record_id] = open_envelope(envelope, self._prefix)
         for record in list(self._waiting.values()):
-            self._try(record, now, synced=synced)
+            if record.id in self._pool:
+                del self._waiting[record.id]
+            else:
+                self._try(record, now, synced=synced)
         final = {key: height for key, height in self._in_chain.items() if height <= chain.final_height}
         self._outbox.remove(final)
         for record_id, height in final.items():
