@@ -1,0 +1,261 @@
+"""docs/protocol.md: its tables are the source's; a peer that was written from it links with a real node."""
+
+import ast
+import hashlib
+import re
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+from nacl.bindings import crypto_sign_seed_keypair
+
+from ledger_core.community import Founder
+from ledger_core.keys import SoftwareSigner
+from ledger_core.node import messages
+from ledger_core.node.bridge import HELLO_S
+from ledger_core.node.bridge_limits import LIMITS
+from ledger_core.node.engine.settings import EngineSettings
+from ledger_core.node.peers import (
+    BAN_SECONDS,
+    PROTOCOL_VERSIONS,
+    SERVICE_TYPE,
+    Announcement,
+    LocalNode,
+    PeerSettings,
+)
+from ledger_core.node.peers.cipher import REKEY_FRAMES
+from ledger_core.node.peers.frames import CHUNK_BYTES, MAX_SEALED_FRAME_BYTES, Close, FrameType
+from ledger_core.node.peers.handshake import (
+    MAX_HANDSHAKE_BYTES,
+    Responder,
+    _Answer,
+    _Opening,
+    _Proof,
+    _RefusalText,
+    _Welcome,
+)
+from ledger_core.node.peers.key_schedule import Ephemeral
+from ledger_core.records.types import Role
+from tests.docs import independent, independent_chain, shapes
+from tests.docs.independent_peer import Initiator, linked
+from tests.docs.pages import ROOT, examples, page, table_of
+from tests.node.processes import FAST, Street, seeded, street
+
+PROTOCOL = page("protocol")
+HANDSHAKE: dict[str, type[Any]] = {
+    "Opening": _Opening,
+    "Answer": _Answer,
+    "Proof": _Proof,
+    "Refusal": _RefusalText,
+}
+PARTS: dict[str, type[Any]] = {
+    each.__name__: each
+    for each in vars(messages).values()
+    if isinstance(each, type) and issubclass(each, messages.Item) and each is not messages.Item
+}
+PARTS |= {"Close": Close, "Announcement": Announcement}
+
+
+def told(title: str, first: int) -> list[shapes.Row]:
+    """Return a structure's fields as the page tells them."""
+    found = table_of(PROTOCOL, title)
+    assert [int(cells[0]) for cells in found] == list(range(first, first + len(found)))
+    return [(cells[1].strip("`"), cells[2]) for cells in found]
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_parts(name: str) -> None:
+    assert told(name, 0) == shapes.rows(PARTS[name])
+
+
+@pytest.mark.parametrize("name", HANDSHAKE)
+def test_handshake_messages(name: str) -> None:
+    kind = HANDSHAKE[name]
+    assert told(f"{name}: `{kind.__struct_config__.tag}`", 1) == shapes.rows(kind)
+
+
+@pytest.mark.parametrize("kind", messages.KINDS, ids=lambda kind: kind.__name__)
+def test_messages(kind: Any) -> None:
+    title = f"`{kind.__name__}`: {kind.__struct_config__.tag}"
+    if kind.__struct_fields__:
+        assert told(title, 1) == shapes.rows(kind)
+    else:
+        assert f"### {title}\n" in PROTOCOL
+
+
+def test_nothing_else_stands_on_the_page() -> None:
+    titles = re.findall(r"^### `(\w+)`: \d+$", PROTOCOL, re.MULTILINE)
+    assert titles == [kind.__name__ for kind in messages.KINDS]
+    assert set(re.findall(r"^### (\w+)$", PROTOCOL, re.MULTILINE)) == set(PARTS)
+    assert f"### Welcome: `{_Welcome.__struct_config__.tag}`\n" in PROTOCOL
+
+
+def test_limits() -> None:
+    assert table_of(PROTOCOL, "Limits") == [
+        [
+            *(str(kind), f"`{limit.name}`", str(int(limit.lane)), str(limit.max_bytes)),
+            *(f"{limit.per_second:g}", str(limit.burst)),
+            *(str(int(limit.bytes_per_second)), str(limit.burst_bytes)),
+        ]
+        for kind, limit in LIMITS.items()
+    ]
+    assert {limit.max_seconds for limit in LIMITS.values()} == {60.0}
+
+
+def test_bans() -> None:
+    seconds = {cells[0].strip("`"): int(cells[1]) for cells in table_of(PROTOCOL, "Bans and patience")}
+    assert seconds == BAN_SECONDS
+    named = set(re.findall(r"`(\w+)`", str(table_of(PROTOCOL, "Bans and patience", 1))))
+    codes = ban_codes()
+    assert len(codes) > 5
+    assert codes <= named
+    settings = EngineSettings()
+    assert f"lasts {settings.ban_s} s" in PROTOCOL
+    assert f"ban lasts {settings.flood_ban_s} s" in " ".join(PROTOCOL.split())
+    assert f"{settings.patience:g} points, of which {settings.patience_per_s:g} come back" in PROTOCOL
+
+
+def ban_codes() -> set[str]:
+    """Return the codes that the engine's calls of `hub.ban` name."""
+    found = set()
+    for path in (ROOT / "ledger_core" / "node" / "engine").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            called = node.func if isinstance(node, ast.Call) else None
+            if isinstance(node, ast.Call) and isinstance(called, ast.Attribute) and called.attr == "ban":
+                code = node.args[1] if len(node.args) > 2 else None
+                if isinstance(code, ast.Constant):
+                    found.add(str(code.value))
+    return found
+
+
+def test_points_of_patience() -> None:
+    """Every price in the source stands on the page, and no other."""
+    points = set()
+    for path in (ROOT / "ledger_core" / "node" / "engine").glob("*.py"):
+        points |= {
+            float(each) for each in re.findall(r"^\w+_POINTS = ([\d.]+)$", path.read_text(), re.MULTILINE)
+        }
+    assert {float(cells[0]) for cells in table_of(PROTOCOL, "Bans and patience", 2)} == points
+
+
+def test_figures() -> None:
+    settings = PeerSettings()
+    words = " ".join(PROTOCOL.split())
+    for figure in (
+        f"at most {MAX_HANDSHAKE_BYTES} bytes, all within {settings.handshake_s:g} s",
+        f"speaks {PROTOCOL_VERSIONS[0]} to {PROTOCOL_VERSIONS[1]}",
+        f"Messages have a version of their own, {messages.PROTOCOL_VERSION};",
+        f"sealed frame has at most {MAX_SEALED_FRAME_BYTES} bytes",
+        f"chunks of {CHUNK_BYTES} bytes",
+        f"Each {REKEY_FRAMES} frames",
+        f"else was sent for {settings.keepalive_s:g} s",
+        f"hears nothing for {settings.silent_s:g} s",
+        f"is Hello, within {HELLO_S:g} s",
+        f"more than {EngineSettings().synced_within_blocks} blocks behind",
+        f"at most {settings.max_guests} at a time",
+        f"in parts of {messages.SNAPSHOT_PART_BYTES} bytes",
+        f"up to {messages.MAX_BODIES} at a time",
+        f"`{SERVICE_TYPE}`",
+        f"at the path `{settings.path}`",
+    ):
+        assert figure in words
+    listed = table_of(PROTOCOL, "Frames")
+    assert {int(number): name for number, name, _ in listed} == {each.value: each.name for each in FrameType}
+
+
+# The independent peer
+
+
+def test_examples_of_the_page() -> None:
+    """The handshake with fixed keys, by the peer of the page and by the node's own responder."""
+    shown = examples(PROTOCOL)
+    chain_id, ephemeral = (
+        bytes.fromhex(shown["chain id"]),
+        bytes.fromhex(shown["initiator's ephemeral secret"]),
+    )
+    initiator = Initiator(bytes.fromhex(shown["initiator's seed"]), chain_id, ephemeral)
+    responder = Responder(
+        LocalNode(SoftwareSigner(bytes.fromhex(shown["responder's seed"])), chain_id, "example"),
+        Ephemeral(bytes.fromhex(shown["responder's ephemeral secret"])),
+    )
+    opening = initiator.opening()
+    assert (opening.hex(), initiator.said.hex()) == (shown["opening"], shown["T1"])
+    answer = responder.opening(opening)
+    assert answer.hex() == shown["answer"]
+    proof = initiator.proof(answer)
+    assert (proof.hex(), initiator.said.hex()) == (shown["proof"], shown["T4"])
+    assert responder.proof(proof).key == initiator.key
+    verdict, session = responder.welcome()
+    sending, receiving = initiator.keys(verdict)
+    assert (verdict.hex(), initiator.said.hex()) == (shown["verdict"], shown["T5"])
+    assert (sending.key.hex(), receiving.key.hex()) == (shown["key to responder"], shown["key to initiator"])
+    frame = sending.seal(b"\3" + bytes(8))
+    assert frame.hex() == shown["first frame"]
+    assert session.opener.open(frame) == b"\3" + bytes(8)
+
+
+PEER = hashlib.sha256(b"the node of the page").digest()
+"""Seed of the independent peer's node key, which the genesis names."""
+QUICK = replace(FAST, min_difficulty_bits=8)
+
+
+@asynccontextmanager
+async def real_node(directory: Path) -> AsyncIterator[tuple[Street, str]]:
+    """Run a node whose chain holds records and votes; the page's peer is a founder's node."""
+    node_key = crypto_sign_seed_keypair(PEER)[0]
+    founder = Founder(seeded("page").public_key, int(Role.HOME), node_key, bytes(32))
+    async with street(directory, 1, QUICK, others=[founder]) as homes:
+        await homes[0].register()
+        await homes[0].home.transfer(founder.member, 1_000_000)
+        await homes.until(lambda: homes.all_final(4))
+        yield homes, f"ws://127.0.0.1:{homes[0].node.port}/peer"
+
+
+async def test_the_independent_peer_reads_a_real_nodes_chain(tmp_path: Path) -> None:
+    """Handshake, headers, bodies, and everything in them, by what the pages say."""
+    async with real_node(tmp_path) as (homes, url):
+        genesis = (homes[0].node.directory / "genesis").read_bytes()
+        reader = independent_chain.Chain(genesis)
+        chain_id = reader.community.chain_id
+        async with linked(url, PEER, chain_id) as peer:
+            assert peer.handshake.responder == homes[0].node_key
+            clock, tip, _, _ = peer.hello[0]
+            assert abs(clock - time.time()) < 120
+            sealed = await peer.headers([[0, chain_id]], tip[0])
+            assert len(sealed) == tip[0]
+            wanted = [[at, independent.H(header)] for at, (header, _) in enumerate(sealed, start=1)]
+            for (header, signature), place in zip(sealed, wanted, strict=True):
+                ((told, body),) = await peer.bodies([place])
+                assert told == place[1]
+                reader.add(independent.encode([header, signature, body]))
+            assert (await peer.headers([wanted[-2], [0, chain_id]], 1)) == sealed[-1:]
+        assert reader.hash == tip[1]
+        assert reader.kinds == {"asset": 2, "transfer": 1}
+        assert reader.votes
+        assert "Traceback" not in homes[0].node.log
+
+
+async def test_a_newcomer_of_the_page_is_let_in_and_others_are_not(tmp_path: Path) -> None:
+    async with real_node(tmp_path) as (homes, url):
+        chain_id = homes.genesis.chain_id
+        secret, stranger = hashlib.sha256(b"once").digest(), hashlib.sha256(b"stranger").digest()
+        one_time, authority = crypto_sign_seed_keypair(secret)[0], homes[0].key
+        expires = int(time.time()) + 600
+        message = independent.invitation_message(chain_id, authority.public_key, one_time, 3, expires)
+        shown = [authority.public_key, one_time, 3, expires, authority.sign(message)]
+        async with linked(url, stranger, chain_id, (shown, secret)) as peer:
+            assert await peer.headers([[0, chain_id]], 1)
+        with pytest.raises(independent.WrongError, match="not_a_member"):
+            async with linked(url, stranger, chain_id):
+                pass
+        for wrong in ([*shown[:3], 1, shown[4]], [*shown[:2], 15, *shown[3:]]):
+            with pytest.raises(independent.WrongError, match="invitation_invalid"):
+                async with linked(url, stranger, chain_id, (wrong, secret)):
+                    pass
+        with pytest.raises(independent.WrongError, match="wrong_chain"):
+            async with linked(url, PEER, independent.H(b"another chain")):
+                pass
