@@ -27,7 +27,7 @@ from .forecast import Forecaster
 from .gate import DeliveryGate
 from .gate import async_remove_storage as remove_gate
 from .gate_model import End
-from .handing_back import HandingBack
+from .handing_back import PATIENCE_S, HandingBack
 from .house import grid_now, meter_of
 from .loads import Loads
 from .metering import Metering
@@ -35,7 +35,7 @@ from .metering import async_remove_storage as remove_metering
 from .notebook import Notebook
 from .rule_config import RuleProblem, buy_rule, sell_rule
 from .rule_state import Decided, RuleState, RuleStatus
-from .sell_desk import SellDesk
+from .sell_desk import SellDesk, withdraw
 from .statements import Statements
 from .supply import follow_origins, home_plan, supply_of
 
@@ -265,6 +265,7 @@ class TradingEngine:
                 await self.handing_back.async_look(desk.now)
                 for rule_id, each in self._desks.items():
                     await self._work(self.rules[rule_id], each, forecast)
+                await self._take_back()
             self._store.async_delay_save(desk.notebook.kept, 5)
         for listener in tuple(self._listeners):
             listener()
@@ -285,8 +286,23 @@ class TradingEngine:
             self._pause(state, problem)
             return
         state.status = RuleStatus.ACTIVE if acting else RuleStatus.DRY_RUN
-        state.problem, state.values = None, {}
+        state.problem, state.values, state.paused_since = None, {}, None
         ir.async_delete_issue(self._hass, DOMAIN, issue_id(ISSUE_RULE, state.rule_id))
+
+    async def _take_back(self) -> None:
+        """Withdraw the offers of rules that do not sell now: what a neighbour takes of them would bind."""
+        for name, made in list(self._desk.notebook.pages.offers.items()):
+            if not made.withdrawn and not self._sells(self.rules.get(made.rule)):
+                await withdraw(self._desk, name)
+
+    def _sells(self, state: RuleState | None) -> bool:
+        """Whether what a rule has offered still stands: also while it pauses for a moment."""
+        if state is None or not self.limits.automatic_selling:
+            return False
+        if state.paused_since is None:
+            return True
+        moment = min(PATIENCE_S, self._desk.slot_s / 4)
+        return state.problem in _TRANSIENT and self._desk.now - state.paused_since < moment
 
     def _require_meter(self) -> None:
         if self.metering.pause is not None:
@@ -296,6 +312,7 @@ class TradingEngine:
     def _pause(self, state: RuleState, problem: RuleProblem) -> None:
         """Pause a rule, and say why where the user looks."""
         state.status, state.problem, state.values = RuleStatus.PAUSED, problem.code, problem.values
+        state.paused_since = int(self._clock()) if state.paused_since is None else state.paused_since
         name = issue_id(ISSUE_RULE, state.rule_id)
         if problem.code in _TRANSIENT:
             ir.async_delete_issue(self._hass, DOMAIN, name)

@@ -44,6 +44,7 @@ class RuleState:
     status: RuleStatus = RuleStatus.DRY_RUN
     problem: str | None = None
     """Why it is paused: a code."""
+    paused_since: int | None = None
     values: dict[str, str] = field(default_factory=dict)
     decisions: deque[Decided] = field(default_factory=lambda: deque(maxlen=RECENT))
     price: int | None = None

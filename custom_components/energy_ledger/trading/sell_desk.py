@@ -157,7 +157,7 @@ class SellDesk:
         rule = self.rule
         for name in steps.withdraw:
             if acting:
-                await self._withdraw(desk, name)
+                await withdraw(desk, name)
         for each in steps.offer:
             decision = Decision(Verdict.ACCEPT, Reason.GOOD_PRICE, each.quantity, each.price)
             subject = f"{each.start}-{each.end}"
@@ -209,14 +209,6 @@ class SellDesk:
             audience=rule.audience,
             auction=auction,
         )
-
-    async def _withdraw(self, desk: Desk, name: str) -> None:
-        try:
-            await desk.entry.runtime_data.home.withdraw(name)
-        except LedgerError as error:
-            _LOGGER.debug("%s: an offer was not withdrawn: %s", self.rule.name, error)
-            return
-        desk.notebook.pages.offers[name].withdrawn = True
 
     # --- answering --------------------------------------------------------------------------------------
 
@@ -289,6 +281,16 @@ class SellDesk:
                 supply.plan = supply.plan.without(*window, terms_of(view).energy_of(decision.quantity))
             desk.notebook.pages.replied[view.offer] = desk.now
             desk.note(self.state, view.offer, decision, dry_run=False, record=record, refused=refused)
+
+
+async def withdraw(desk: Desk, name: str) -> None:
+    """Take back what is open of a rule's offer; what fails is tried again at the next look."""
+    try:
+        await desk.entry.runtime_data.home.withdraw(name)
+    except LedgerError as error:
+        _LOGGER.debug("%s: an offer was not withdrawn: %s", desk.entry.title, error)
+        return
+    desk.notebook.pages.offers[name].withdrawn = True
 
 
 def _spare(asset: AssetView, plan: Balance, window: tuple[int, int]) -> int:
