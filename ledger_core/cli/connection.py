@@ -14,6 +14,7 @@ from ledger_core.cli.input_files import public_key_of
 from ledger_core.cli.passphrases import add_passphrase_file, passphrase_for, read_secret
 from ledger_core.cli.quantities import duration
 from ledger_core.client import NodeClient
+from ledger_core.client.errors import TimedOutError, UnreachableError
 from ledger_core.client.home import Home
 from ledger_core.client.local import local_api
 from ledger_core.client.waiting import wait_for_record
@@ -22,6 +23,8 @@ from ledger_core.keys import KeyFile, Signer, address
 
 WAIT_S: Final = 600.0
 """How long `--wait` and `--final` wait unless told otherwise."""
+REPEATS_S: Final = (1.0, 3.0)
+"""How long to wait before a record that was not answered is sent again."""
 _ID_PART: Final = re.compile("[0-9a-f]{4,64}")
 
 type Work = Callable[[NodeClient], Awaitable[None]]
@@ -105,7 +108,21 @@ def ask(arguments: argparse.Namespace, work: Work) -> None:
 def act(arguments: argparse.Namespace, work: Callable[[Home], Awaitable[None]]) -> None:
     """Run a command's work as the member whose key is named."""
     signer = signer_of(arguments)
-    ask(arguments, lambda client: work(Home(client, signer)))
+
+    async def run(client: NodeClient) -> None:
+        try:
+            await work(Home(client, signer, repeats_s=REPEATS_S))
+        except (UnreachableError, TimedOutError) as error:
+            record = error.details.get("record")
+            if record is None:
+                raise
+            hint = (
+                f"record {record} may have arrived: once the node answers, `energy-ledger history` tells; "
+                "the same command again would make a second one"
+            )
+            raise type(error)(error.code, f"{error.message}; {hint}", **error.details) from error
+
+    ask(arguments, run)
 
 
 async def settled(arguments: argparse.Namespace, client: NodeClient, record: str) -> dict[str, Any]:

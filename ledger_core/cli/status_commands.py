@@ -1,6 +1,7 @@
 """`energy-ledger status` and `energy-ledger peers`: how a node fares."""
 
 import argparse
+from collections.abc import Sequence
 
 from ledger_core.cli.connection import add_node, ask, plain
 from ledger_core.cli.frame import Program
@@ -8,7 +9,7 @@ from ledger_core.cli.output import show, table
 from ledger_core.cli.quantities import show_address, show_time
 from ledger_core.cli.tables import columns
 from ledger_core.client import NodeClient
-from ledger_core.client.views import PeerView, StatusView
+from ledger_core.client.views import DialView, MiningView, PeerView, StatusView
 
 
 def register(program: Program) -> None:
@@ -19,13 +20,13 @@ def register(program: Program) -> None:
 
 def _status(arguments: argparse.Namespace) -> None:
     async def work(client: NodeClient) -> None:
-        status = await client.status()
-        show(arguments, plain(status), table(status_rows(status)))
+        status, mining = await client.status(), await client.mining()
+        show(arguments, plain(status), table(status_rows(status, mining)))
 
     ask(arguments, work)
 
 
-def status_rows(status: StatusView) -> dict[str, object]:
+def status_rows(status: StatusView, mining: MiningView) -> dict[str, object]:
     """Return a node's status by name, for people."""
     behind = status.target_height - status.tip.height
     rows: dict[str, object] = {
@@ -38,15 +39,23 @@ def status_rows(status: StatusView) -> dict[str, object]:
         "settled until": show_time(status.settled_until),
         "peers": status.peers,
         "waiting records": status.waiting_records,
-        "mining": f"no: {status.mining_blocked}" if status.mining_blocked else "yes",
+        "mining": _mining(status, mining),
         "voting": f"no: {status.voting_blocked}" if status.voting_blocked else "yes",
     }
+    if status.disk_trouble is not None:
+        rows["disk"] = status.disk_trouble
     return rows
+
+
+def _mining(status: StatusView, mining: MiningView) -> str:
+    if not mining.on:
+        return "no: switched off"
+    return f"no: {status.mining_blocked}" if status.mining_blocked else "yes"
 
 
 def _peers(arguments: argparse.Namespace) -> None:
     async def work(client: NodeClient) -> None:
-        peers = await client.peers()
+        peers, dials = await client.peers(), await client.dials()
         lines = columns(
             ("node", "direction", "address", "up", "height"),
             [
@@ -61,9 +70,29 @@ def _peers(arguments: argparse.Namespace) -> None:
             ],
             "no links to other homes",
         )
-        show(arguments, {"items": plain(peers)}, lines)
+        if dials:
+            lines += ["", *_dial_lines(dials)]
+        show(arguments, {"items": plain(peers), "dialling": plain(dials)}, lines)
 
     ask(arguments, work)
+
+
+def _dial_lines(dials: Sequence[DialView]) -> list[str]:
+    """Return whom the node would like to be linked to, and why it is not."""
+    return columns(
+        ("not reached", "node", "tries", "again in", "because"),
+        [
+            (
+                dial.location,
+                "-" if dial.node is None else show_address(dial.node.address),
+                str(dial.failures),
+                f"{dial.retry_in_s:.0f} s",
+                dial.last_error or "-",
+            )
+            for dial in dials
+        ],
+        "",
+    )
 
 
 def show_span(peer: PeerView) -> str:

@@ -10,12 +10,14 @@ a block holds it (`waiting.wait_for_record`, or the events). Errors:
 
 - RefusedError: the node refuses, with the rule's code and figures (`docs/error-codes.md`).
 - UnreachableError, TimedOutError, or a RefusedError that `may_pass`: the record may or may not have arrived.
-  It is kept in `unsent` as it was signed, its id stands in the error's details as `record`, and `resubmit`
-  sends the same one again: it counts once. A new call would make a second record.
+  The same one was sent again after each of `repeats_s` first. It is kept in `unsent` as it was signed, its id
+  stands in the error's details as `record`, and `resubmit` sends it once more: it counts once. A new call would
+  make a second record.
 - IntentError: what was asked for can't be put into a record; nothing was sent.
 - ClientError `community_mismatch`: the node belongs to another community; nothing was signed for it.
 """
 
+import asyncio
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -55,14 +57,19 @@ class Home:
         *,
         chain_id: bytes | None = None,
         clock: Callable[[], float] = time.time,
+        repeats_s: Sequence[float] = (),
     ) -> None:
-        """Act for a member. Without a `chain_id` the node's is taken when it is first needed, and kept."""
+        """Act for a member. Without a `chain_id` the node's is taken when it is first needed, and kept.
+
+        `repeats_s`: how long to wait before each time that an unanswered record is sent again.
+        """
         self.client = client
         self._signer = signer
         self._chain_id = chain_id
         self._asked = False
         self._slot_s = 0
         self._clock = clock
+        self._repeats_s = tuple(repeats_s)
         self._unsent: dict[str, SignedRecord] = {}
 
     @property
@@ -113,6 +120,14 @@ class Home:
 
     async def submit(self, signed: SignedRecord) -> str:
         """Hand a signed record to the node; the same one again changes nothing."""
+        for pause in self._repeats_s:
+            try:
+                return await self._submit(signed)
+            except UnreachableError, TimedOutError:
+                await asyncio.sleep(pause)
+        return await self._submit(signed)
+
+    async def _submit(self, signed: SignedRecord) -> str:
         try:
             record = await self.client.submit(signed.envelope)
         except (UnreachableError, TimedOutError, RefusedError) as error:

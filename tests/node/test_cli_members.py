@@ -13,10 +13,11 @@ from xml.etree import ElementTree
 import pytest
 from msgspec.structs import replace
 
-from ledger_core.cli import invite_command
+from ledger_core.cli import connection, invite_command
 from ledger_core.cli.join_command import _in_step
 from ledger_core.cli.picture import Picture
-from ledger_core.client import ClientError, NodeClient, UnreachableError
+from ledger_core.cli.status_commands import status_rows
+from ledger_core.client import ClientError, NodeClient, TimedOutError, UnreachableError
 from ledger_core.client.views import StatusView
 from ledger_core.community import decode_genesis, encode_genesis
 from ledger_core.errors import LedgerError
@@ -41,6 +42,45 @@ async def test_status_and_peers(cli: CliWorld) -> None:
     assert (await cli("status", "--json")).json["tip"]["height"] == 2
     assert "10.0.0.7:7946" in (await cli("peers")).lines[1]
     assert (await cli("peers", "--json")).json["items"][0]["direction"] == "inbound"
+
+
+async def test_status_tells_why_there_are_no_blocks(cli: CliWorld) -> None:
+    async with NodeClient(cli.api.server.url, TOKEN) as client:
+        status, mining = await client.status(), await client.mining()
+    status = replace(status, mining_blocked=None)
+    assert status_rows(status, replace(mining, on=True))["mining"] == "yes"
+    assert status_rows(status, replace(mining, on=False))["mining"] == "no: switched off"
+    assert "disk" not in status_rows(status, mining)
+    full = replace(status, mining_blocked="no room", disk_trouble="no room")
+    rows = status_rows(full, replace(mining, on=True))
+    assert (rows["mining"], rows["disk"]) == ("no: no room", "no room")
+
+
+async def test_a_payment_without_an_answer_is_sent_again_and_counts_once(
+    cli: CliWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit, lost = NodeClient.submit, 1
+
+    async def unanswered(client: NodeClient, envelope: bytes) -> str:
+        nonlocal lost
+        record = await submit(client, envelope)
+        if lost:
+            lost -= 1
+            raise TimedOutError("timeout", "no answer in time")
+        return record
+
+    monkeypatch.setattr(connection, "REPEATS_S", (0.0,))
+    monkeypatch.setattr(NodeClient, "submit", unanswered)
+    pay = ("transfer", address(cli.world["bert"].id), "1.5", "--key", cli.key("anna"))
+    assert (await cli(*pay)).code == 0
+    await cli.mine()
+    assert (await cli("balance", "--member", address(cli.world["anna"].id), "--json")).json["balance"] == (
+        -1_500_000
+    )
+    lost = 2
+    error = (await cli(*pay)).error
+    assert "no answer in time; record " in error
+    assert "would make a second one" in error
 
 
 async def test_members_and_revocation(cli: CliWorld) -> None:

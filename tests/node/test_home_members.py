@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from ledger_core.client import (
     ClientError,
     ContestedError,
+    NodeClient,
     RefusedError,
     TimedOutError,
     UnreachableError,
@@ -31,6 +32,7 @@ from ledger_core.records.types import Location, Role, Side
 from tests.core.actions import WINDOW
 from tests.core.chains import grow
 from tests.core.world import HOUSEHOLD, START, World, signer
+from tests.node.api_world import TOKEN
 from tests.node.elsewhere import mine_elsewhere
 from tests.node.home_world import HomeWorld, home_world
 
@@ -180,6 +182,36 @@ async def test_what_did_not_arrive_is_sent_again_as_it_was(homes: HomeWorld) -> 
     before = (await homes.client.account(bert.address)).balance
     await homes.mine()
     assert (await homes.client.account(bert.address)).balance == before - 5
+
+
+class Unanswered(NodeClient):
+    """Its node takes every record; so many answers do not arrive."""
+
+    lost = 0
+
+    async def submit(self, envelope: bytes) -> str:
+        record = await super().submit(envelope)
+        if self.lost:
+            self.lost -= 1
+            raise TimedOutError("timeout", "no answer in time")
+        return record
+
+
+async def test_what_was_not_answered_is_sent_again_and_counts_once(homes: HomeWorld) -> None:
+    async with Unanswered(homes.api.server.url, TOKEN) as client:
+        bert = Home(
+            client, homes.world.homes["bert"].key, clock=lambda: homes.world.now, repeats_s=(0.0, 0.0)
+        )
+        before = (await client.account(bert.address)).balance
+        client.lost = 2
+        await bert.transfer(homes["anna"].key, 5)
+        assert not bert.unsent
+        client.lost = 3
+        with pytest.raises(TimedOutError) as caught:
+            await bert.transfer(homes["anna"].key, 7)
+        assert list(bert.unsent) == [caught.value.details["record"]]
+        await homes.mine()
+        assert (await client.account(bert.address)).balance == before - 12
 
 
 async def test_what_became_impossible_meanwhile_is_not_kept(homes: HomeWorld) -> None:

@@ -19,6 +19,7 @@ from ledger_core.client.home import Home
 from ledger_core.client.local import Founding, found, local_api, prepare_founding
 from ledger_core.community import Parameters, parameters_as_dict
 from ledger_core.records.types import AssetKind
+from tests.node.cli_world import run_command
 from tests.node.peer_world import free_ports
 from tests.node.processes import PATIENCE_S, QUICK, NodeProcess, seeded, street, until
 
@@ -237,6 +238,10 @@ async def test_a_peer_that_does_not_resolve_is_named_and_tried_again(lone: NodeP
 
     await until(tried_again, "it is dialled again", lambda: lone.log)
     assert (await lone.status()).synced
+    told = await asyncio.to_thread(run_command, "peers", "--data", lone.directory)
+    assert told.lines[0] == "no links to other homes"
+    assert told.lines[2].startswith("not reached")
+    assert "no-such-home.invalid" in told.lines[3]
 
 
 async def test_a_full_disk_stops_nothing_but_new_blocks_and_passes(lone: NodeProcess) -> None:
