@@ -6,6 +6,7 @@ from unittest.mock import patch
 
 import pytest
 from homeassistant.core import HomeAssistant
+from homeassistant.helpers.storage import Store
 
 from custom_components.energy_ledger.devices.errors import CommandRefused, LinkError, ReserveReached
 from custom_components.energy_ledger.events import Happening, HomeEvent
@@ -101,6 +102,52 @@ async def test_a_restart_releases_and_goes_on(homes: Street) -> None:
     await homes.until_time(trade(homes).end)
     await homes.look()
     assert homes.commands[-1] == (NUMBER, 0.0)
+
+
+async def reload(homes: Street) -> None:
+    entry = homes.entries["anna"]
+    assert await homes.hass.config_entries.async_reload(entry.entry_id)
+    await homes.hass.async_block_till_done()
+    homes.follow_clock(entry)
+    await homes.trading("anna").gate.async_look()
+    await homes.hass.async_block_till_done()
+
+
+async def test_a_reload_does_not_deliver_a_slot_again(homes: Street) -> None:
+    """Also what left the home while nobody watched counts; and each begin has its end."""
+    await homes.turn_on("anna")
+    await homes.look()
+    homes.node.world.now += 600
+    set_meter(homes.hass, "anna", import_wh=1000, export_wh=2450, surplus_w=2000)
+    await homes.hass.async_block_till_done()
+    await homes.look()
+    set_meter(homes.hass, "anna", import_wh=1000, export_wh=2500)
+    homes.commands.clear()
+    await reload(homes)
+    assert [each for each in homes.commands if each[1]] == []
+    (sale,) = homes.trading("anna").gate.sales
+    assert (sale.state, sale.sent_wh) == (TradeState.DELIVERED, 500)
+    await homes.until_time(trade(homes).end)
+    await homes.look()
+    assert of(homes.heard["anna"], *DELIVERY) == [
+        (Happening.DELIVERY_STARTED, None),
+        (Happening.DELIVERY_ENDED, "unloaded"),
+    ]
+
+
+async def test_another_meter_counts_from_elsewhere(homes: Street) -> None:
+    await homes.turn_on("anna")
+    await homes.look()
+    await homes.trading("anna").gate.async_stop()
+    kept = homes.trading("anna").gate._kept()
+    assert kept["registers"] == [2000, 1000]
+    with patch.object(Gate, "restore") as restored, patch.object(Store, "async_load", return_value=kept):
+        await homes.trading("anna").gate.async_start()
+        assert restored.call_args.args[0]["registers"] == [2000, 1000]
+        await homes.trading("anna").gate.async_stop()
+        kept["meter"] = "another"
+        await homes.trading("anna").gate.async_start()
+        assert "registers" not in restored.call_args.args[0]
 
 
 async def test_the_reserve_and_a_lost_device_end_it(homes: Street) -> None:

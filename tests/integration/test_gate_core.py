@@ -1,5 +1,6 @@
 """The delivery gate: no ledgered trade, no exchange; and what ends one."""
 
+import json
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,6 +23,7 @@ from custom_components.energy_ledger.trading.gate_model import (
     TradeState,
     World,
 )
+from ledger_core.client.views import TradeView
 
 from .trades import ASSET, HOME, OTHER, make_trade
 
@@ -299,17 +301,56 @@ def test_a_shortfall_is_told_as_soon_as_it_can_be_seen_and_once() -> None:
     assert gate.evaluate(world(1600.0, TRADE, exported_wh=0)) == []
 
 
+def restarted(gate: Gate, *trades: TradeView) -> Gate:
+    again = Gate()
+    again.restore(json.loads(json.dumps(gate.kept())), trades)
+    return again
+
+
 def test_it_goes_on_after_a_restart() -> None:
     gate = agreed_gate()
     gate.evaluate(world(900.0, TRADE, exported_wh=0))
     gate.evaluate(world(1000.0, TRADE, exported_wh=50))
-    again = Gate()
-    again.restore(gate.kept(), [TRADE])
-    assert again.evaluate(world(1010.0, TRADE, exported_wh=52)) == [Command(ASSET, 2200, 1800.0, 200)]
-    assert again.views(10)[0].sent_wh == 50
-    closed = Gate()
-    closed.restore(gate.kept(), [])
+    again = restarted(gate, TRADE)
+    assert again.evaluate(world(1010.0, TRADE, exported_wh=52)) == [Command(ASSET, 2041, 1800.0, 200)]
+    assert again.views(10)[0].sent_wh == 52, "what left the home meanwhile counts"
+    closed = restarted(gate)
     assert closed.evaluate(world(1010.0)) == []
+
+
+def test_a_slot_is_not_delivered_again_after_a_restart() -> None:
+    gate = agreed_gate()
+    gate.evaluate(world(900.0, TRADE, exported_wh=0))
+    gate.evaluate(world(1700.0, TRADE, exported_wh=500))
+    again = restarted(gate, TRADE)
+    assert again.evaluate(world(1710.0, TRADE, exported_wh=500)) == []
+    assert state(again)[0] is TradeState.DELIVERED
+
+
+def test_a_shortfall_is_told_once_over_a_restart() -> None:
+    gate = agreed_gate()
+    gate.evaluate(world(900.0, TRADE, exported_wh=0))
+    assert Short(TRADE, 1800, 500, 183, None) in gate.evaluate(world(1500.0, TRADE, exported_wh=0))
+    again = restarted(gate, TRADE)
+    assert again.evaluate(world(1510.0, TRADE, exported_wh=0)) == [Command(ASSET, 2200, 1800.0, 200)]
+
+
+def test_the_next_slot_after_a_restart_is_delivered_whole() -> None:
+    long = make_trade(end=2700, quantity=1000)
+    gate = agreed_gate()
+    gate.evaluate(world(900.0, long, exported_wh=0))
+    gate.evaluate(world(1700.0, long, exported_wh=500))
+    again = restarted(gate, long)
+    assert again.evaluate(world(1800.0, long, exported_wh=500)) == [Command(ASSET, 2000, 2700.0, 200)]
+
+
+def test_what_leaves_the_home_before_the_delivery_began_counts() -> None:
+    """The ledger settles all that left within the slot, whatever held the delivery back."""
+    gate = agreed_gate()
+    gate.evaluate(world(900.0, TRADE, exported_wh=0, enabled=False))
+    actions = gate.evaluate(world(1350.0, TRADE, exported_wh=300))
+    assert actions[0] == Command(ASSET, 1800, 1800.0, 200)
+    assert gate.evaluate(world(1700.0, TRADE, exported_wh=500)) == [Release(ASSET, "energy_delivered")]
 
 
 def test_unloading_releases_everything() -> None:

@@ -70,7 +70,10 @@ class DeliveryGate:
     async def async_start(self) -> None:
         """Go on from what was kept, and look whenever something changes."""
         data = self._entry.runtime_data
-        self.core.restore(await self._store.async_load() or {}, data.ledger.data.trades)
+        kept = await self._store.async_load() or {}
+        if kept.get("meter") != self._meter_id():
+            kept.pop("registers", None)  # another meter counts from elsewhere
+        self.core.restore(kept, data.ledger.data.trades)
         self._unsubscribe.append(data.ledger.async_add_listener(self._on_ledger))
         self._unsubscribe.append(data.ledger.listen(self._on_event))
         meter = meter_of(data.devices)
@@ -94,9 +97,15 @@ class DeliveryGate:
             task.cancel()
             await asyncio.wait([task])
         async with self._lock:
-            kept = self.core.kept()
             await self._carry_out(self.core.release_all(reason), self._clock())
-        await self._store.async_save(kept)
+        await self._store.async_save(self._kept())
+
+    def _kept(self) -> dict[str, Any]:
+        return {"meter": self._meter_id(), **self.core.kept()}
+
+    def _meter_id(self) -> str | None:
+        meter = meter_of(self._entry.runtime_data.devices)
+        return None if meter is None else meter[0]
 
     # --- what happens -----------------------------------------------------------------------------------
 
@@ -145,7 +154,7 @@ class DeliveryGate:
                 actions += (again := self.core.evaluate(world))
                 await self._carry_out(again, now)
             if actions:
-                self._store.async_delay_save(self.core.kept, SAVE_DELAY_S)
+                self._store.async_delay_save(self._kept, SAVE_DELAY_S)
         for listener in tuple(self._listeners):
             listener()
         return self.core.next_due(world)

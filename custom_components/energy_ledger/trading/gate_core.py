@@ -12,7 +12,7 @@ most a tenth more than the booked power.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from ledger_core.client.views import TradeView
 from ledger_core.units import energy, mean_power, share_out
@@ -63,7 +63,12 @@ class _Sale:
     sent_wh: int = 0
     slot: int = -1
     slot_sent_wh: int = 0
+    """Since the slot's start."""
     short_told: int = -1
+
+
+_KEPT: Final = ("height", "buying", "started", "sent_wh", "slot", "slot_sent_wh", "short_told")
+"""What of a sale must survive a restart."""
 
 
 @dataclass(slots=True)
@@ -90,6 +95,7 @@ class Gate:
     heights: dict[str, int] = field(default_factory=dict)
     """Block of agreement by trade, where an event told it."""
     _registers: tuple[int | None, int | None] = (None, None)
+    """What the meter told last of export and import, Wh."""
 
     # --- what the driver tells --------------------------------------------------------------------------
 
@@ -107,27 +113,20 @@ class Gate:
         row.retry_at = now + RETRY_S
         row.at_reserve = row.at_reserve or reason is Block.RESERVE
 
-    def kept(self) -> dict[str, dict[str, int | bool]]:
-        """Return what must survive a restart."""
-        return {
-            name: {
-                "height": sale.height,
-                "buying": sale.buying,
-                "started": sale.started,
-                "sent_wh": sale.sent_wh,
-            }
-            for name, sale in self.sales.items()
-        }
+    def kept(self) -> dict[str, Any]:
+        """Return what must survive a restart, JSON-friendly."""
+        sales = {name: {field: getattr(sale, field) for field in _KEPT} for name, sale in self.sales.items()}
+        return {"sales": sales, "registers": list(self._registers)}
 
-    def restore(self, kept: Mapping[str, Mapping[str, int | bool]], trades: Iterable[TradeView]) -> None:
+    def restore(self, kept: Mapping[str, Any], trades: Iterable[TradeView]) -> None:
         """Go on from what `kept` gave before a restart, with the trades that there are now."""
+        sales = kept.get("sales", {})
         for trade in trades:
-            row = kept.get(trade.trade)
+            row = sales.get(trade.trade)
             if row is not None:
-                sale = _Sale(trade, int(row["height"]), bool(row["buying"]))
-                sale.started = bool(row["started"])
-                sale.sent_wh = int(row["sent_wh"])
-                self.sales[trade.trade] = sale
+                self.sales[trade.trade] = _Sale(trade, **row)
+        exported, imported = kept.get("registers", (None, None))
+        self._registers = (exported, imported)
 
     def views(self, tip: int) -> list[SaleView]:
         """Return how every sale stands, earliest window first."""
@@ -191,10 +190,9 @@ class Gate:
                 self._share(new - old, buying, world.slot_s)
 
     def _share(self, watt_hours: int, buying: bool, slot_s: int) -> None:
+        # As the ledger will: all that flowed within a slot counts, whether it was asked for or not.
         open_sales = [
-            sale
-            for sale in self.sales.values()
-            if sale.started and sale.buying is buying and runs_in(sale.trade, sale.slot)
+            sale for sale in self.sales.values() if sale.buying is buying and runs_in(sale.trade, sale.slot)
         ]
         open_sales.sort(key=lambda sale: sale.trade.trade)
         claims = [max(agreed_in(sale.trade, sale.slot, slot_s) - sale.slot_sent_wh, 0) for sale in open_sales]
