@@ -11,8 +11,8 @@ a block holds it (`waiting.wait_for_record`, or the events). Errors:
 - RefusedError: the node refuses, with the rule's code and figures (`docs/error-codes.md`).
 - UnreachableError, TimedOutError, or a RefusedError that `may_pass`: the record may or may not have arrived.
   The same one was sent again after each of `repeats_s` first. It is kept in `unsent` as it was signed, its id
-  stands in the error's details as `record`, and `resubmit` sends it once more: it counts once. A new call would
-  make a second record.
+  stands in the error's details as `record`, and `resubmit` sends it once more: it counts once. A new call
+  would make a second record.
 - IntentError: what was asked for can't be put into a record; nothing was sent.
 - ClientError `community_mismatch`: the node belongs to another community; nothing was signed for it.
 """

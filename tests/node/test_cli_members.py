@@ -22,7 +22,7 @@ from ledger_core.client.views import StatusView
 from ledger_core.community import decode_genesis, encode_genesis
 from ledger_core.errors import LedgerError
 from ledger_core.keys import address, load_key, save_key
-from ledger_core.records.codec import invite
+from ledger_core.records.codec import Envelope, invite
 from ledger_core.records.invitations import InvitationLink, decode_link, encode_link
 from tests.core.world import HOUSEHOLD, World, signer
 from tests.node.api_world import TOKEN
@@ -61,7 +61,7 @@ async def test_a_payment_without_an_answer_is_sent_again_and_counts_once(
 ) -> None:
     submit, lost = NodeClient.submit, 1
 
-    async def unanswered(client: NodeClient, envelope: bytes) -> str:
+    async def unanswered(client: NodeClient, envelope: Envelope) -> str:
         nonlocal lost
         record = await submit(client, envelope)
         if lost:

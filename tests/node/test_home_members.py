@@ -24,7 +24,7 @@ from ledger_core.client.home import MAX_UNSENT, Home
 from ledger_core.client.signed import SignedRecord
 from ledger_core.client.waiting import wait_for_record
 from ledger_core.keys import AddressError, SoftwareSigner, address
-from ledger_core.records.codec import decode_envelope
+from ledger_core.records.codec import Envelope, decode_envelope
 from ledger_core.records.invitations import Anchor, InvitationError, decode_link
 from ledger_core.records.money import Transfer, TransferKind
 from ledger_core.records.offers import Offer
@@ -189,7 +189,7 @@ class Unanswered(NodeClient):
 
     lost = 0
 
-    async def submit(self, envelope: bytes) -> str:
+    async def submit(self, envelope: Envelope) -> str:
         record = await super().submit(envelope)
         if self.lost:
             self.lost -= 1
