@@ -12,7 +12,7 @@ from typing import Final
 
 from ledger_core.chain.model import ChainStore
 from ledger_core.errors import LedgerError
-from ledger_core.node.api.event_log import KEPT_BLOCKS, BlockStep, Entry, EventLog, EventLogError
+from ledger_core.node.api.event_log import KEPT_BLOCKS, BlockStep, Entry, EventLog, EventLogError, follow
 from ledger_core.node.api.plain import fields
 from ledger_core.node.api.replay import replay_events
 from ledger_core.node.engine.outputs import BlockConnected, BlockDisconnected, NodeEvent, SnapshotAdopted
@@ -105,7 +105,9 @@ class EventFeed:
             _LOGGER.warning("%s", error)
             return False
         for step in steps:
-            _apply(self._blocks, step)
+            follow(self._blocks, step)
+            if step[1] is not None:
+                self._blocks.pop(step[0] - KEPT_BLOCKS, None)
         return True
 
 
@@ -166,16 +168,6 @@ class _Batch:
         height, block_hash = step
         self._changed[height] = block_hash
         self._height = height if block_hash is not None else max(height - 1, 0)
-
-
-def _apply(blocks: dict[int, bytes], step: BlockStep) -> None:
-    """Do to the known blocks, ascending by height, what the log does to its table."""
-    height, block_hash = step
-    while blocks and next(reversed(blocks)) >= height:
-        blocks.popitem()
-    if block_hash is not None:
-        blocks[height] = block_hash
-        blocks.pop(height - KEPT_BLOCKS, None)
 
 
 def _tag(event: Event | NodeEvent) -> str:

@@ -9,8 +9,9 @@ import logging
 import secrets
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
@@ -105,7 +106,7 @@ class EventLog:
         with self._lock:
             return dict(self._connection.execute("SELECT height, hash FROM blocks ORDER BY height"))
 
-    def append(self, entries: Sequence[Entry], steps: Iterable[BlockStep] = ()) -> None:
+    def append(self, entries: Sequence[Entry], steps: Sequence[BlockStep] = ()) -> None:
         """Write events and the blocks they belong to, wholly or not at all.
 
         Raises EventLogError `events_unwritable`.
@@ -113,10 +114,12 @@ class EventLog:
         if not entries:
             return
         with self._lock:
-            first = self._newest + 1
+            tags = secrets.token_bytes(_TAG_BYTES * len(entries))
             rows = [
-                (first + index, secrets.token_bytes(_TAG_BYTES), _encoder.encode(entry))
-                for index, entry in enumerate(entries)
+                (seq, tags[at : at + _TAG_BYTES], _encoder.encode(entry))
+                for seq, at, entry in zip(
+                    count(self._newest + 1), range(0, len(tags), _TAG_BYTES), entries, strict=False
+                )
             ]
             try:
                 oldest = self._write(rows, steps)
@@ -197,24 +200,35 @@ class EventLog:
         row = self._connection.execute("SELECT tag FROM events WHERE seq = ?", (newest,)).fetchone()
         return first, newest, row[0] if row is not None else bytes(_TAG_BYTES)
 
-    def _write(self, rows: Sequence[tuple[int, bytes, bytes]], steps: Iterable[BlockStep]) -> int:
+    def _write(self, rows: Sequence[tuple[int, bytes, bytes]], steps: Sequence[BlockStep]) -> int:
         """Return the oldest event's number after the transaction."""
         oldest = self._first
         with self._connection as connection:
             connection.executemany("INSERT INTO events (seq, tag, body) VALUES (?, ?, ?)", rows)
-            top = 0
-            for height, block_hash in steps:
-                connection.execute("DELETE FROM blocks WHERE height >= ?", (height,))
-                if block_hash is not None:
-                    connection.execute("INSERT INTO blocks VALUES (?, ?)", (height, block_hash))
-                    top = height
-            if top > KEPT_BLOCKS:
-                connection.execute("DELETE FROM blocks WHERE height <= ?", (top - KEPT_BLOCKS,))
+            joined: dict[int, bytes] = {}
+            for step in steps:
+                follow(joined, step)
+            lowest = min((height for height, _ in steps), default=None)
+            if lowest is not None:
+                connection.execute("DELETE FROM blocks WHERE height >= ?", (lowest,))
+                connection.executemany("INSERT INTO blocks VALUES (?, ?)", joined.items())
+            if joined:
+                oldest_block = next(reversed(joined)) - KEPT_BLOCKS
+                connection.execute("DELETE FROM blocks WHERE height <= ?", (oldest_block,))
             excess = rows[-1][0] - oldest + 1 - self._keep
             if excess > 0 and excess >= min(self._keep // 10, 1000):
                 oldest += excess
                 connection.execute("DELETE FROM events WHERE seq < ?", (oldest,))
         return oldest
+
+
+def follow(blocks: dict[int, bytes], step: BlockStep) -> None:
+    """Do to known blocks, ascending by height, what a step does to the branch."""
+    height, block_hash = step
+    while blocks and next(reversed(blocks)) >= height:
+        blocks.popitem()
+    if block_hash is not None:
+        blocks[height] = block_hash
 
 
 def _open(path: Path) -> sqlite3.Connection:
