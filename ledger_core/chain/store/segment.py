@@ -34,6 +34,7 @@ from ledger_core.rules.difficulty import next_target
 
 _FIELDS = Header.__struct_fields__
 _DERIVED = [_FIELDS.index(name) for name in _FIELDS if name not in {"miner", "nonce"}]
+_STATE_HASH = _FIELDS.index("state_hash")
 _LONGEST_STEP = 1 << 60
 """A block that is further from the one below, in seconds, has its time written out."""
 
@@ -66,10 +67,11 @@ def encode_segment(blocks: Sequence[StoredBlock], place: Place, parent_time: int
     back and compared before it is returned. Bodies that are not made of records are kept whole.
     """
     last_error: Exception | None = None
-    for whole in (False, True):
+    # Nearly every header follows from the chain, as the comparison below shows: it is not asked before.
+    for trusting, whole in ((True, False), (False, False), (False, True)):
         known = len(place.context.book)
         try:
-            data = _Encoder(place, whole=whole).encode(blocks, parent_time)
+            data = _Encoder(place, trusting=trusting, whole=whole).encode(blocks, parent_time)
             if decode_segment(data, place) == list(blocks):
                 return data
         except (ColumnsError, LedgerError, msgspec.MsgspecError, ValueError, OverflowError) as error:
@@ -89,8 +91,11 @@ def decode_segment(data: bytes, place: Place) -> list[StoredBlock]:
 
 
 class _Encoder:
-    def __init__(self, place: Place, *, whole: bool) -> None:
+    """Writes a segment; `trusting`: of the headers only what never follows; `whole`: bodies as they are."""
+
+    def __init__(self, place: Place, *, trusting: bool, whole: bool) -> None:
         self._place = place
+        self._trusting = trusting
         self._whole = whole
         self._prefix = record_prefix(place.chain_id)
         self._writer = Writer(place.context)
@@ -121,17 +126,27 @@ class _Encoder:
             step = 0
         writer.put_plain(writer.child(root, "time"), step)
         writer.put_key(writer.child(root, "miner"), MINERS, header.miner)
-        wanted = guess.header(guess.time + step, header.miner, header.nonce, body, self._prefix)
-        differences = [
-            (position, getattr(header, _FIELDS[position]))
-            for position in _DERIVED
-            if getattr(header, _FIELDS[position]) != getattr(wanted, _FIELDS[position])
-        ]
+        differences = self._differences(header, guess, guess.time + step, body)
         column = writer.child(root, "differences")
         writer.put_plain(column, len(differences))
         for position, value in differences:
             writer.put_plain(writer.child(column, "position"), position)
             writer.put(writer.child(column, _FIELDS[position]), value)
+
+    def _differences(
+        self, header: Header, guess: _Guess, time: int, body: bytes | None
+    ) -> list[tuple[int, Any]]:
+        """Return the header's fields, by position, that don't follow from the chain."""
+        if self._trusting:
+            has_state = header.state_hash != NO_STATE_HASH
+            return [(_STATE_HASH, header.state_hash)] if has_state else []
+        commitment = (EMPTY_ROOT, 0) if body is None else body_commitment(body, self._prefix)
+        wanted = guess.header(time, header.miner, header.nonce, commitment)
+        return [
+            (position, getattr(header, _FIELDS[position]))
+            for position in _DERIVED
+            if getattr(header, _FIELDS[position]) != getattr(wanted, _FIELDS[position])
+        ]
 
     def _put_body(self, column: Column, data: bytes) -> None:
         writer = self._writer
@@ -177,16 +192,18 @@ class _Decoder:
         blocks = []
         for position in range(count):
             signature = reader.take_fixed(SIGNATURE_BYTES)
-            body = self._take_body(reader.child(root, "body")) if with_bodies else None
-            header = self._take_header(guess, nonces[position], body).encode()
+            body, commitment = None, (EMPTY_ROOT, 0)
+            if with_bodies:
+                body, commitment = self._take_body(reader.child(root, "body"))
+            header = self._take_header(guess, nonces[position], commitment)
             blocks.append(StoredBlock(header, signature, body))
         return blocks
 
-    def _take_header(self, guess: _Guess, nonce: int, body: bytes | None) -> Header:
+    def _take_header(self, guess: _Guess, nonce: int, commitment: tuple[bytes, int]) -> bytes:
         reader, root = self._reader, self._reader.root
         time = guess.time + reader.take_plain(reader.child(root, "time"))
         miner = reader.take_key(reader.child(root, "miner"), MINERS)
-        header = guess.header(time, miner, nonce, body, self._prefix)
+        header = guess.header(time, miner, nonce, commitment)
         column = reader.child(root, "differences")
         differences: dict[str, Any] = {}
         for _ in range(reader.take_plain(column)):
@@ -194,23 +211,25 @@ class _Decoder:
             differences[name] = reader.take(reader.child(column, name))
         if differences:
             header = msgspec.structs.replace(header, **differences)
-        guess.advance(header.time, header_hash(header.encode()))
-        return header
+        data = header.encode()
+        guess.advance(header.time, header_hash(data))
+        return data
 
-    def _take_body(self, column: Column) -> bytes:
+    def _take_body(self, column: Column) -> tuple[bytes, tuple[bytes, int]]:
+        """Return a body, and its Merkle root and count."""
         reader = self._reader
         records = reader.take_plain(column)
         if type(records) is not int:
-            return reader.take_fixed(records[-1])
+            whole = reader.take_fixed(records[-1])
+            return whole, body_commitment(whole, self._prefix)
         bundles = reader.take_plain(reader.child(column, "bundles"))
         if not records and not bundles:
-            return EMPTY_BODY
-        return encode_block_body(
-            BlockBody(
-                tuple([self._take_envelope(reader.child(column, "envelope")) for _ in range(records)]),
-                tuple([self._take_bundle(reader.child(column, "bundle")) for _ in range(bundles)]),
-            )
+            return EMPTY_BODY, (EMPTY_ROOT, 0)
+        body = BlockBody(
+            tuple([self._take_envelope(reader.child(column, "envelope")) for _ in range(records)]),
+            tuple([self._take_bundle(reader.child(column, "bundle")) for _ in range(bundles)]),
         )
+        return encode_block_body(body), _commitment(body, self._prefix)
 
     def _take_envelope(self, column: Column) -> Envelope:
         reader = self._reader
@@ -247,15 +266,13 @@ class _Guess:
         self._hash = block_hash
         self.time = time
 
-    def header(self, time: int, miner: bytes, nonce: int, body: bytes | None, prefix: bytes) -> Header:
-        root, count = body_commitment(body, prefix) if body is not None else (EMPTY_ROOT, 0)
+    def header(self, time: int, miner: bytes, nonce: int, commitment: tuple[bytes, int]) -> Header:
         target = next_target(self._genesis.parameters, self._genesis.created, self._height, self.time)
         return Header(
             HEADER_VERSION,
             self._height + 1,
             self._hash,
-            root,
-            count,
+            *commitment,
             NO_STATE_HASH,
             time,
             target,
@@ -275,6 +292,10 @@ def body_commitment(data: bytes, prefix: bytes) -> tuple[bytes, int]:
         body = decode_block_body(data)
     except LedgerError:
         return EMPTY_ROOT, 0
+    return _commitment(body, prefix)
+
+
+def _commitment(body: BlockBody, prefix: bytes) -> tuple[bytes, int]:
     leaves = [_envelope_leaf(envelope, prefix) for envelope in body.records]
     leaves += [bundle_leaf(bundle) for bundle in body.votes]
     return merkle_root(leaves), len(leaves)

@@ -12,7 +12,7 @@ from ledger_core.chain.store.head import Head, write_head
 from ledger_core.chain.store.segment import StoredBlock
 from ledger_core.community import Genesis
 from ledger_core.errors import ChainError
-from ledger_core.records.block import Block, decode_header
+from ledger_core.records.block import Block, Header, decode_header
 
 type StageHook = Callable[[str], None]
 """Told the name of each step of a change once it is done."""
@@ -23,6 +23,7 @@ class _Passing(Struct, frozen=True, gc=False):
 
     arrival: int
     block: Block
+    header: Header
 
 
 class Transaction:
@@ -76,9 +77,11 @@ class Transaction:
         joining = {connected.hash for connected in commit.connected}
         for block, arrival in commit.added:
             block_hash = block.hash
-            if block_hash in joining and decode_header(block.header).height <= self._final[0]:
-                self._passing[block_hash] = _Passing(arrival, block)
-                continue
+            if block_hash in joining:
+                header = decode_header(block.header)
+                if header.height <= self._final[0]:
+                    self._passing[block_hash] = _Passing(arrival, block, header)
+                    continue
             try:
                 recent.add(self._connection, block, arrival)
             except sqlite3.IntegrityError as error:
@@ -103,13 +106,13 @@ class Transaction:
         height, tip_hash = self._tip
         passing = self._passing.get(connected.hash)
         if passing is not None:
-            header = passing.block.header
+            header = passing.header
         else:
-            row_id, header = self._row(connected.hash)
+            row_id, data = self._row(connected.hash)
+            header = decode_header(data)
             recent.set_active(self._connection, row_id, connected.undo)
-        opened = decode_header(header)
         require(
-            opened.previous == tip_hash and opened.height == height + 1, "a block does not follow the tip"
+            header.previous == tip_hash and header.height == height + 1, "a block does not follow the tip"
         )
         self._tip = (height + 1, connected.hash)
 
@@ -123,7 +126,7 @@ class Transaction:
         above, up_to = self._old_final[0], self._final[0]
         rows = recent.active_between(self._connection, above, up_to)
         rows += [
-            (decode_header(each.block.header).height, each.arrival, block_hash, each.block)
+            (each.header.height, each.arrival, block_hash, each.block)
             for block_hash, each in self._passing.items()
         ]
         rows.sort(key=lambda row: row[0])
