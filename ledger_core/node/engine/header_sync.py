@@ -103,9 +103,10 @@ class HeaderSync:
             previous = header_hash(sealed.header)
         if peer.id not in self._hub.peers:
             return
+        # Bodies first: the peer looks for further headers while this node is busy with them.
+        self._changed(now)
         more = full or len(message.headers) >= asked[2]
         self._go_on(peer, asked[1], now, more=more)
-        self._changed(now)
 
     def tip_changed(self, now: float) -> None:
         """Go on with the peers that had to wait, now that there is room."""
