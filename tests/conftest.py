@@ -1,13 +1,38 @@
 """What every test shares: sockets on loopback, and an integration that Home Assistant finds."""
 
-# Imported before any `hass` fixture: the test harness brings an empty package of the same name, and Home
-# Assistant would keep looking for integrations in that one.
+import asyncio.constants
+import traceback
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
 import pytest
 import pytest_socket
 
+# Imported before any `hass` fixture: the test harness brings an empty package of the same name, and Home
+# Assistant would keep looking for integrations in that one.
 import custom_components
 
 _ = custom_components
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _short_origins() -> Iterator[None]:
+    """Bound the stack that asyncio's debug mode, which the harness turns on, keeps of each future and task.
+
+    Only some of it is bounded by itself; the rest walks through some ninety frames, most of them pytest's,
+    and took a third of the processor time of tests with a Home Assistant.
+    """
+    extract = traceback.StackSummary.extract
+
+    def bounded(
+        frames: Iterator[tuple[FrameType, int]], *, limit: int | None = None, **how: Any
+    ) -> traceback.StackSummary:
+        return extract(frames, limit=asyncio.constants.DEBUG_STACK_DEPTH if limit is None else limit, **how)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(traceback.StackSummary, "extract", staticmethod(bounded))
+        yield
 
 
 @pytest.fixture(autouse=True)
