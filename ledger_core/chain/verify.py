@@ -1,15 +1,12 @@
-"""Verifying the signatures of blocks, in several threads where there is more than one block's worth.
+"""Verifying the signatures of blocks, in several threads where there is more than one block's worth."""
 
-libsodium runs without the GIL, so that threads verify in parallel while the rules apply the blocks before.
-"""
-
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Set
+from itertools import islice
 from types import TracebackType
 from typing import Self
 
-from ledger_core.chain.shares import WAKE_SIGNATURES, Helpers, VerifiedBlock, Window
+from ledger_core.chain.helpers import Helpers, Verdict, verdict_of
 from ledger_core.chain.signature_cache import SignatureCache
 from ledger_core.community import Genesis
 from ledger_core.errors import LedgerError
@@ -18,8 +15,45 @@ from ledger_core.records.block import Block
 from ledger_core.rules.finality import SignatureCheck
 from ledger_core.rules.prepare import PreparedBlock, failing_checks, prepare_block
 
-AHEAD_SIGNATURES = 512
-"""How far verifying runs ahead of applying: what two threads verify in about 15 ms."""
+BATCH_SIGNATURES = 256
+"""Verified in one go, in about 15 ms: what each step works with stays near to the processor, and handing the
+batch to another thread costs next to nothing beside it."""
+
+THREAD_SIGNATURES = 64
+"""Fewer signatures of a single block than this are not worth waking another thread."""
+
+
+class Batch:
+    """Blocks in a row whose signatures are verified together."""
+
+    __slots__ = ("blocks", "checks", "failing", "given")
+
+    def __init__(self) -> None:
+        self.blocks: list[PreparedBlock] = []
+        self.checks: list[SignatureCheck] = []
+        """The blocks' signatures that are not known to be valid."""
+        self.failing: frozenset[SignatureCheck] | None = None
+        """Those that are not valid, once all were verified."""
+        self.given: Verdict | None = None
+        """What a helper tells, when it was given the batch."""
+
+    @property
+    def open(self) -> bool:
+        """Whether nobody is at the batch yet."""
+        return self.failing is None and self.given is None
+
+    @property
+    def awaited(self) -> bool:
+        """Whether a helper has the batch and is not done with it."""
+        return self.given is not None and not self.given.done()
+
+    def verdict(self) -> frozenset[SignatureCheck]:
+        """Return the signatures that are not valid: a helper's answer, or verified here."""
+        if self.failing is None:
+            self.failing = frozenset(
+                failing_checks(self.checks) if self.given is None else verdict_of(self.checks, self.given)
+            )
+        return self.failing
 
 
 class Verifier:
@@ -29,9 +63,7 @@ class Verifier:
     """
 
     def __init__(self, workers: int = 2, cache: SignatureCache | None = None) -> None:
-        self._others = max(workers, 1) - 1
-        self._pool = ThreadPoolExecutor(max(self._others, 1), thread_name_prefix="verify")
-        self._helpers: set[Helpers] = set()
+        self._helpers = Helpers(max(workers, 1) - 1)
         self.cache = cache
 
     def __enter__(self) -> Self:
@@ -44,19 +76,15 @@ class Verifier:
 
     def close(self) -> None:
         """Stop the threads; a pipeline that is still open goes on without them."""
-        for helpers in tuple(self._helpers):
-            helpers.stop()
-        self._pool.shutdown(cancel_futures=True)
+        self._helpers.close()
 
     def verify(self, prepared: PreparedBlock) -> None:
         """Verify a block's signatures; raises RuleError `signature_invalid`."""
         todo = self._unknown(prepared)
-        if not self._others or len(todo) < WAKE_SIGNATURES:
-            self._finish(prepared, todo, failing_checks(todo))
-            return
-        with self._window() as window:
-            window.add(prepared, todo)
-            self._finish(*window.pop())
+        verify_all = self._helpers.failing if len(todo) >= THREAD_SIGNATURES else failing_checks
+        failing = frozenset(verify_all(todo))
+        self._remember(todo, failing)
+        _finish(prepared, failing)
 
     def verify_signature(self, check: SignatureCheck) -> bool:
         """Verify one signature, or remember that it is valid."""
@@ -86,43 +114,56 @@ class Verifier:
                     fault = error
                     return
 
-        verified = self._together if self._others else self._alone
-        for done in verified(prepared_blocks()):
-            yield self._finish(*done)
+        for batch in self._verified(self._batches(prepared_blocks())):
+            failing = batch.verdict()
+            self._remember(batch.checks, failing)
+            for prepared in batch.blocks:
+                _finish(prepared, failing)
+                yield prepared
         if fault is not None:
             raise fault
 
-    def _alone(self, blocks: Iterable[PreparedBlock]) -> Iterator[VerifiedBlock]:
-        """Verify many blocks, then give them out: what each step works with stays near to the processor."""
-        gathered: list[VerifiedBlock] = []
-        signatures = 0
+    def _batches(self, blocks: Iterable[PreparedBlock]) -> Iterator[Batch]:
+        batch, signatures = Batch(), 0
         for prepared in blocks:
-            gathered.append((prepared, self._unknown(prepared), []))
+            batch.blocks.append(prepared)
+            batch.checks += self._unknown(prepared)
             signatures += len(prepared.checks)
-            if signatures >= AHEAD_SIGNATURES:
-                yield from _verified(gathered)
-                gathered, signatures = [], 0
-        yield from _verified(gathered)
+            if signatures >= BATCH_SIGNATURES:
+                yield batch
+                batch, signatures = Batch(), 0
+        if batch.blocks:
+            yield batch
 
-    def _together(self, blocks: Iterable[PreparedBlock]) -> Iterator[VerifiedBlock]:
-        """Give out the first of the blocks ahead and verify a little with the helpers, in turns."""
-        with self._window() as window:
-            for prepared in blocks:
-                window.add(prepared, self._unknown(prepared))
-                while window.signatures > AHEAD_SIGNATURES:
-                    yield window.pop()
-            while window:
-                yield window.pop()
+    def _verified(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Yield batches in order, verified by the helpers and by this thread, which does not wait for them
+        as long as there is a batch that nobody is at.
 
-    @contextmanager
-    def _window(self) -> Iterator[Window]:
-        helpers = Helpers(self._pool, self._others)
-        self._helpers.add(helpers)
+        Helpers come in once there is enough to do for all.
+        """
+        # For each helper one to be at, the next, and one for this thread; the first is to be applied.
+        ahead = 1 + 3 * self._helpers.count
+        window = deque(islice(batches, ahead))
+        helped = len(window) == ahead
         try:
-            yield Window(helpers)
+            while window:
+                if helped:
+                    self._give(window)
+                if window[0].awaited:
+                    next((batch for batch in window if batch.open), window[0]).verdict()
+                else:
+                    yield window.popleft()
+                    window.extend(islice(batches, 1))
         finally:
-            self._helpers.discard(helpers)
-            helpers.join()
+            for batch in window:
+                if batch.given is not None:
+                    batch.given.cancel()
+
+    def _give(self, window: Iterable[Batch]) -> None:
+        """Give the helpers the first batches that nobody is at: each one to be at, and the next."""
+        places = 2 * self._helpers.count - sum(batch.awaited for batch in window)
+        for batch in islice((batch for batch in window if batch.open), places):
+            batch.given = self._helpers.give(batch.checks)
 
     def _unknown(self, prepared: PreparedBlock) -> list[SignatureCheck]:
         cache = self.cache
@@ -130,24 +171,17 @@ class Verifier:
             return prepared.checks
         return [check for check in prepared.checks if check not in cache]
 
-    def _finish(
-        self, prepared: PreparedBlock, checks: list[SignatureCheck], failing: list[SignatureCheck]
-    ) -> PreparedBlock:
-        """Mark a block as verified; raises RuleError `signature_invalid`."""
-        cache = self.cache
-        if cache is not None:
-            invalid = set(failing)
+    def _remember(self, checks: Iterable[SignatureCheck], failing: Set[SignatureCheck]) -> None:
+        if self.cache is not None:
             for check in checks:
-                if check not in invalid:
-                    cache.add(check)
-        for check in failing:
-            prepared.failed(check)
-        prepared.verified = True
-        return prepared
+                if check not in failing:
+                    self.cache.add(check)
 
 
-def _verified(blocks: Iterable[VerifiedBlock]) -> Iterator[VerifiedBlock]:
-    """Make the checks of all blocks, then yield them."""
-    for _, checks, failing in blocks:
-        failing.extend(failing_checks(checks))
-    yield from blocks
+def _finish(prepared: PreparedBlock, failing: Set[SignatureCheck]) -> None:
+    """Mark a block as verified; raises RuleError `signature_invalid`."""
+    if failing:
+        for check in prepared.checks:
+            if check in failing:
+                prepared.failed(check)
+    prepared.verified = True

@@ -27,6 +27,7 @@ from ledger_core.keys.keyfile import (
 )
 from ledger_core.keys.library_check import require_agreed_library
 from ledger_core.keys.signing import (
+    CRYPTO_OPEN_ADDRESS,
     PUBLIC_KEY_LENGTH,
     SEED_LENGTH,
     SIGNATURE_LENGTH,
@@ -38,6 +39,7 @@ from ledger_core.keys.signing import (
 
 __all__ = [
     "ADDRESS_PREFIX",
+    "CRYPTO_OPEN_ADDRESS",
     "DEFAULT_COST",
     "PUBLIC_KEY_LENGTH",
     "SEED_LENGTH",

@@ -4,7 +4,7 @@ Keys, signatures and messages are raw ``bytes``: public key 32, seed 32, detache
 """
 
 from collections.abc import Callable
-from typing import Final, Protocol, Self
+from typing import Any, Final, Protocol, Self
 
 from nacl.bindings import (
     crypto_core_ed25519_is_valid_point,
@@ -76,40 +76,39 @@ def verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
     libsodium does.  Releases the GIL while libsodium works, so threads verify in parallel.
     """
     # libsodium reads 32 bytes of the key whatever its length: the check guards the memory, too.
-    if len(public_key) != PUBLIC_KEY_LENGTH or len(signature) != SIGNATURE_LENGTH:
-        return False
-    return _opens(signature + message, public_key)
+    return (
+        len(public_key) == PUBLIC_KEY_LENGTH
+        and len(signature) == SIGNATURE_LENGTH
+        and _crypto_open(_NOWHERE, _NOWHERE, signature + message, len(message) + 64, public_key) == 0
+    )
 
 
-def _opens_by_copy(signed: bytes, public_key: bytes) -> bool:
-    """Tell whether a signed message is valid, through PyNaCl's public function."""
+def _open_by_copy(_message: Any, _length: Any, signed: bytes, _size: int, public_key: bytes) -> int:
+    """Do what libsodium's function does, through PyNaCl's public one: give 0 for a valid signed message."""
     try:
         crypto_sign_open(signed, public_key)
     except BadSignatureError:
-        return False
-    return True
+        return -1
+    return 0
 
 
-def _fastest_opens() -> Callable[[bytes, bytes], bool]:
-    """Give a function that tells whether a signed message is valid.
+def _fastest_open() -> tuple[Callable[[Any, Any, bytes, int, bytes], int], Any, int | None]:
+    """Give libsodium's ``crypto_sign_open``, its null pointer, and its address.
 
     PyNaCl's own function gives back a copy of the message, which nobody needs here: where its library can be
-    reached, libsodium is asked for the verdict alone.
+    reached, libsodium is asked for the verdict alone. Elsewhere the address is None.
     """
     try:
         # No part of PyNaCl's public interface.
         from nacl._sodium import ffi, lib  # type: ignore[import-not-found]  # noqa: PLC0415
     except ImportError:
-        return _opens_by_copy
-    nowhere, crypto_open = ffi.NULL, lib.crypto_sign_open
-
-    def opens(signed: bytes, public_key: bytes) -> bool:
-        return bool(crypto_open(nowhere, nowhere, signed, len(signed), public_key) == 0)
-
-    return opens
+        return _open_by_copy, None, None
+    address = int(ffi.cast("uintptr_t", ffi.addressof(lib, "crypto_sign_open")))
+    return lib.crypto_sign_open, ffi.NULL, address
 
 
-_opens = _fastest_opens()
+_crypto_open, _NOWHERE, CRYPTO_OPEN_ADDRESS = _fastest_open()
+"""The address serves interpreters that can't load PyNaCl; None where only its public function is there."""
 
 
 def is_valid_public_key(public_key: bytes) -> bool:

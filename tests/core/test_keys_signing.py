@@ -290,14 +290,17 @@ def test_any_signer_will_do(wrap: bool) -> None:
 def test_without_pynacls_inner_module_the_public_function_judges_alike(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(sys.modules, "nacl._sodium", None)
     signer = SoftwareSigner.generate()
-    signed = signer.sign(b"message") + b"message"
-    for opens in (signing._fastest_opens(), signing._opens):
-        assert opens(signed, signer.public_key)
-        assert not opens(signed + b"!", signer.public_key)
-        assert not opens(signed, SoftwareSigner.generate().public_key)
-    assert signing._fastest_opens() is signing._opens_by_copy
+    signature, other = signer.sign(b"message"), SoftwareSigner.generate()
+    monkeypatch.setitem(sys.modules, "nacl._sodium", None)
+    crypto_open, _, address = signing._fastest_open()
+    assert (crypto_open, address) == (signing._open_by_copy, None)
+    assert signing._crypto_open is not crypto_open
+    for function in (signing._crypto_open, crypto_open):
+        monkeypatch.setattr(signing, "_crypto_open", function)
+        assert verify(signer.public_key, b"message", signature)
+        assert not verify(signer.public_key, b"message!", signature)
+        assert not verify(other.public_key, b"message", signature)
 
 
 def test_threads_verify_side_by_side_without_mixing_their_answers() -> None:

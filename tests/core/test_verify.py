@@ -1,19 +1,21 @@
 """Verifying ahead of applying: in order, alone or with helpers, whatever fails and whoever stops."""
 
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent import interpreters
+from concurrent.futures import Future
 
 import pytest
 from msgspec.structs import replace
 
-from ledger_core.chain import shares as shares_module
+from ledger_core.chain import helpers as helpers_module
 from ledger_core.chain import verify as verify_module
+from ledger_core.chain.helpers import Helpers, Verdict, failing_places
 from ledger_core.chain.pending import NodeKeys
-from ledger_core.chain.shares import Helpers, Share, Window, shares_of
 from ledger_core.chain.signature_cache import SignatureCache
 from ledger_core.chain.verify import Verifier
 from ledger_core.errors import LedgerError, RecordError, RuleError
+from ledger_core.keys import CRYPTO_OPEN_ADDRESS
 from ledger_core.records.block import Block
 from ledger_core.rules.apply import apply_block
 from ledger_core.rules.finality import SignatureCheck
@@ -32,11 +34,10 @@ def world() -> World:
 
 
 @pytest.fixture(autouse=True)
-def short_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Verify 16 signatures ahead, so that a small chain fills the window many times."""
-    monkeypatch.setattr(verify_module, "AHEAD_SIGNATURES", 16)
-    monkeypatch.setattr(shares_module, "WAKE_SIGNATURES", 2)
-    monkeypatch.setattr(shares_module, "SHARE_SIGNATURES", 2)
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Verify a few signatures at once, so that a small chain has enough to do for all helpers."""
+    monkeypatch.setattr(verify_module, "BATCH_SIGNATURES", 4)
+    monkeypatch.setattr(verify_module, "THREAD_SIGNATURES", 2)
 
 
 def forged(block: Block) -> Block:
@@ -103,13 +104,18 @@ def test_what_was_verified_once_is_not_verified_again(
     world: World, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[SignatureCheck] = []
+    give = Helpers.give
 
     def counted(checks: list[SignatureCheck]) -> list[SignatureCheck]:
         made.extend(checks)
         return failing_checks(checks)
 
+    def counted_batch(helpers: Helpers, batch: Sequence[SignatureCheck]) -> Verdict | None:
+        made.extend(batch)
+        return give(helpers, batch)
+
     monkeypatch.setattr(verify_module, "failing_checks", counted)
-    monkeypatch.setattr(shares_module, "failing_checks", counted)
+    monkeypatch.setattr(Helpers, "give", counted_batch)
     with Verifier(workers, SignatureCache(bytes(16))) as verifier:
         hashes, error = taken(pipeline(verifier, world, world.blocks))
         first = len(made)
@@ -129,6 +135,7 @@ def test_whoever_stops_early_leaves_no_thread_at_work(world: World, workers: int
         blocks.close()  # type: ignore[attr-defined]
         assert taken(pipeline(verifier, world, world.blocks))[1] is None
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("verify")]
+    assert interpreters.list_all() == [interpreters.get_main()]
 
 
 def test_a_pipeline_goes_on_alone_when_the_verifier_closes(world: World) -> None:
@@ -142,10 +149,7 @@ def test_a_pipeline_goes_on_alone_when_the_verifier_closes(world: World) -> None
 
 
 @pytest.mark.parametrize("workers", WORKERS)
-def test_a_block_of_many_signatures_alone(
-    world: World, workers: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(verify_module, "WAKE_SIGNATURES", 2)
+def test_a_block_of_many_signatures_alone(world: World, workers: int) -> None:
     block = next(block for block in world.blocks if len(block.body) > 200)
     nodes = NodeKeys(genesis_state(world.genesis).nodes)
     with Verifier(workers) as verifier:
@@ -167,68 +171,99 @@ def test_two_pipelines_of_one_verifier_side_by_side(world: World) -> None:
             assert one.hash == other.hash == block.hash
 
 
-def test_a_share_is_verified_by_one_thread_only() -> None:
-    share = Share(some_checks(3))
-    assert [share.done, share.run(), share.done, share.run()] == [False, True, True, False]
-    share.wait()
-    assert share.verdict() == []
+def bad_checks() -> list[SignatureCheck]:
+    """Signatures that are not valid, one for each reason."""
+    key, message, signature = some_checks(1)[0]
+    return [
+        (signer("bert").public_key, message, signature),
+        (key, b"another message", signature),
+        (key, message, bytes(64)),
+        (key[:-1], message, signature),
+        (key + b"\0", message, signature),
+        (b"", message, signature),
+        (key, message, signature[:-1]),
+        (key, message, b""),
+        (key, signature[63:] + message, signature[:63]),
+    ]
 
 
-def test_shares_hold_every_check_once_in_order() -> None:
-    checks = some_checks(5)
-    assert shares_of([]) == []
-    assert [share.checks for share in shares_of(checks)] == [checks[:2], checks[2:4], checks[4:]]
+def test_a_helper_judges_as_the_caller_does() -> None:
+    good, bad = some_checks(3), bad_checks()
+    checks = [good[0], *bad, *good[1:]]
+    assert failing_checks(checks) == bad
+    helpers = Helpers(1)
+    try:
+        given = helpers.give(checks)
+        assert given is not None
+        assert given.result() == bad
+        assert helpers.failing(checks) == bad
+    finally:
+        helpers.close()
+    assert helpers.give(checks) is None
+    assert helpers.failing(checks) == bad
 
 
-def test_a_share_that_a_helper_failed_at_is_verified_by_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
-    checks = some_checks(4)
-    helper_failed = threading.Event()
-    caller = threading.current_thread()
-
-    def unreliable(given: list[SignatureCheck]) -> list[SignatureCheck]:
-        if threading.current_thread() is not caller:
-            helper_failed.set()
-            raise MemoryError
-        return failing_checks(given)
-
-    monkeypatch.setattr(shares_module, "failing_checks", unreliable)
-    with ThreadPoolExecutor(1) as pool:
-        helpers = Helpers(pool, 1)
-        share = Share(checks)
-        helpers.put(share)
-        assert helper_failed.wait(30)
-        share.wait()
-        assert share.verdict() == []
-        helpers.join()
+def test_what_a_helper_runs_in_its_interpreter_judges_alike_here() -> None:
+    address = CRYPTO_OPEN_ADDRESS
+    assert address is not None
+    good, bad = some_checks(3), bad_checks()
+    assert failing_places(address, [good[0], *bad, *good[1:]]) == tuple(range(1, len(bad) + 1))
 
 
-def test_the_caller_verifies_later_shares_while_a_helper_is_at_the_first(
+def test_a_batch_that_a_helper_failed_at_is_verified_by_the_caller(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The helper holds the first share until the caller has done all the others."""
-    caller = threading.current_thread()
-    at_it, go_on = threading.Event(), threading.Event()
-    done_by_caller: list[SignatureCheck] = []
+    failures = []
 
-    def slow_helper(given: list[SignatureCheck]) -> list[SignatureCheck]:
-        if threading.current_thread() is not caller:
-            at_it.set()
-            assert go_on.wait(30)
-        else:
-            done_by_caller.extend(given)
-            if len(done_by_caller) == 4:
-                go_on.set()
-        return failing_checks(given)
+    def no_memory() -> interpreters.Interpreter:
+        failures.append(threading.current_thread())
+        raise interpreters.InterpreterError("interpreter creation failed")
 
-    monkeypatch.setattr(shares_module, "failing_checks", slow_helper)
-    nodes = NodeKeys(genesis_state(world.genesis).nodes)
-    prepared = prepare_block(world.blocks[0], world.genesis, world.genesis.chain_id, nodes)
-    checks = some_checks(6)
-    with ThreadPoolExecutor(1) as pool:
-        helpers = Helpers(pool, 1)
-        window = Window(helpers)
-        window.add(prepared, checks)
-        assert at_it.wait(30)
-        assert window.pop() == (prepared, checks, [])
-        helpers.join()
-    assert done_by_caller == checks[2:]
+    monkeypatch.setattr(interpreters, "create", no_memory)
+    with Verifier(2) as verifier:
+        assert taken(pipeline(verifier, world, world.blocks))[1] is None
+        forgery = [*world.blocks[:9], forged(world.blocks[9])]
+        assert len(taken(pipeline(verifier, world, forgery))[0]) == 9
+    assert failures
+    assert threading.current_thread() not in failures
+
+
+def test_without_libsodiums_address_the_caller_verifies_alone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(helpers_module, "CRYPTO_OPEN_ADDRESS", None)
+    with Verifier(2) as verifier:
+        assert taken(pipeline(verifier, world, world.blocks)) == (
+            [block.hash for block in world.blocks],
+            None,
+        )
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("verify")]
+
+
+def test_the_caller_verifies_later_batches_while_a_helper_is_at_the_first(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The helper is done with the first batch only when the caller has done one that nobody was at."""
+    given: list[Future[list[SignatureCheck]]] = []
+
+    def slow(_helpers: Helpers, _batch: Sequence[SignatureCheck]) -> Verdict:
+        verdict: Verdict = Future()
+        verdict.set_running_or_notify_cancel()
+        given.append(verdict)
+        return verdict
+
+    def here(checks: list[SignatureCheck]) -> list[SignatureCheck]:
+        assert given
+        for verdict in given:
+            if not verdict.done():
+                verdict.set_result([])
+        return failing_checks(checks)
+
+    monkeypatch.setattr(Helpers, "give", slow)
+    monkeypatch.setattr(verify_module, "failing_checks", here)
+    with Verifier(2) as verifier:
+        assert taken(pipeline(verifier, world, world.blocks)) == (
+            [block.hash for block in world.blocks],
+            None,
+        )
+    assert len(given) > 2
