@@ -1,6 +1,6 @@
 """Availability: what an asset, its connection and its store can still give, slot by slot."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from ledger_core.errors import RuleError
 from ledger_core.records.types import Basis
@@ -43,22 +43,35 @@ def booked_trades(ctx: Context, subject: bytes, direction: str) -> list[TradeRow
     return [trades[trade_id] for trade_id in ctx.state.booked.get((subject, direction), ())]
 
 
-def power_left(asset: AssetRow, booked: Iterable[TradeRow], start: int, end: int) -> tuple[int, int]:
-    """Return the least power in W left in a window, and the slot start at which it is least.
+def booked_power(
+    asset: AssetRow, booked: Iterable[TradeRow], start: int, end: int | None = None
+) -> Iterator[tuple[int, int]]:
+    """Yield each time at which an asset's rating or what is booked changes, and the W booked from then on.
 
-    Power is constant between the points where the curve steps or a booked trade begins or ends, so only
-    those are looked at.
+    Power is constant in between. One pass over the sorted times: an asset may have thousands of trades.
     """
-    overlapping = [trade for trade in booked if trade.start < end and trade.end > start]
-    if not overlapping and not asset.curve:
-        return asset.rating_w, start
-    points = {start}
-    points.update(trade.start for trade in overlapping if trade.start > start)
-    points.update(trade.end for trade in overlapping if trade.end < end)
-    points.update(step.start for step in asset.curve if start < step.start < end)
+    used, changes = 0, {start: 0}
+    for trade in booked:
+        if trade.end <= start or (end is not None and trade.start >= end):
+            continue
+        if trade.start <= start:
+            used += trade.watts
+        else:
+            changes[trade.start] = changes.get(trade.start, 0) + trade.watts
+        if end is None or trade.end < end:
+            changes[trade.end] = changes.get(trade.end, 0) - trade.watts
+    for step in asset.curve:
+        if start < step.start and (end is None or step.start < end):
+            changes.setdefault(step.start, 0)
+    for time in sorted(changes):
+        used += changes[time]
+        yield time, used
+
+
+def power_left(asset: AssetRow, booked: Iterable[TradeRow], start: int, end: int) -> tuple[int, int]:
+    """Return the least power in W left in a window, and the slot start at which it is least."""
     least, where = -1, start
-    for point in sorted(points):
-        used = sum(trade.watts for trade in overlapping if trade.start <= point < trade.end)
+    for point, used in booked_power(asset, booked, start, end):
         left = rating_at(asset, point) - used
         if least < 0 or left < least:
             least, where = max(left, 0), point
@@ -130,18 +143,14 @@ def check_connection(ctx: Context, meter_id: bytes, direction: str, watts: int, 
 def check_rating_covers_bookings(ctx: Context, asset_id: bytes, row: AssetRow) -> None:
     """Check that a changed rating still covers what is booked from now on; raises `rating_below_booked`."""
     for direction in (SUPPLY, EXPORT, IMPORT):
-        booked = booked_trades(ctx, asset_id, direction)
-        points = {max(trade.start, ctx.time) for trade in booked if trade.end > ctx.time}
-        points.update(step.start for step in row.curve if step.start > ctx.time)
-        for point in sorted(points):
-            used = sum(trade.watts for trade in booked if trade.start <= point < trade.end)
-            if used > rating_at(row, point):
+        for point, used in booked_power(row, booked_trades(ctx, asset_id, direction), ctx.time):
+            rating = rating_at(row, point)
+            if used > rating:
                 raise RuleError(
                     "rating_below_booked",
-                    f"{used} W are booked at {point}, more than the new {rating_at(row, point)} W; "
-                    "end those trades first",
+                    f"{used} W are booked at {point}, more than the new {rating} W; end those trades first",
                     asset=asset_id,
                     booked_w=used,
-                    rating_w=rating_at(row, point),
+                    rating_w=rating,
                     slot=point,
                 )
