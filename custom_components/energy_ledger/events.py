@@ -46,6 +46,8 @@ class EndReason(StrEnum):
     RESERVE_REACHED = "reserve_reached"
     TERMINATED = "terminated"
     DEVICE_LOST = "device_lost"
+    METER_AWAY = "meter_away"
+    """Nobody counts what leaves the home."""
     UNLOADED = "unloaded"
     STOPPED = "stopped"
     """By the user, or because trading was switched off."""

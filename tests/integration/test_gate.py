@@ -206,6 +206,27 @@ async def test_a_node_that_is_away_is_not_relied_on_for_long(homes: Street) -> N
     assert homes.commands[-1] == (NUMBER, 0.0)
 
 
+async def test_a_meter_that_is_away_ends_it_until_it_is_back(homes: Street) -> None:
+    await homes.turn_on("anna")
+    await homes.look()
+    homes.hass.states.async_set("sensor.anna_export", "unavailable")
+    await homes.hass.async_block_till_done()
+    await homes.trading("anna").gate.async_look()
+    homes.node.world.now += 30
+    await homes.trading("anna").gate.async_look()
+    assert homes.commands[-1][1] > 0, "a moment without it ends nothing"
+    homes.node.world.now += 30
+    await homes.trading("anna").gate.async_look()
+    assert homes.commands[-1] == (NUMBER, 0.0)
+    heard = homes.heard["anna"]
+    assert of(heard, *DELIVERY)[-1] == (Happening.DELIVERY_ENDED, "meter_away")
+    set_meter(homes.hass, "anna", import_wh=1000, export_wh=2030)
+    await homes.hass.async_block_till_done()
+    await homes.trading("anna").gate.async_look()
+    assert homes.commands[-1][1] > 0
+    assert of(heard, *DELIVERY)[-1] == (Happening.DELIVERY_STARTED, None)
+
+
 async def test_a_device_that_refuses_or_ends_by_itself_is_asked_again(homes: Street) -> None:
     await homes.turn_on("anna")
     commander = next(

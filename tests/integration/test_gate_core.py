@@ -276,6 +276,37 @@ def test_a_view_that_grew_old_is_not_relied_on() -> None:
     assert state(gate) == (TradeState.BLOCKED, Block.NODE_AWAY)
 
 
+def test_what_nobody_counts_is_not_given_away() -> None:
+    gate = agreed_gate()
+    gate.evaluate(world(900.0, TRADE, exported_wh=0))
+    away = {"uncounted_since": 1000.0, "exported_wh": None}
+    assert gate.evaluate(world(1059.0, TRADE, **away)) == [], "a meter may miss some polls"
+    assert gate.next_due(world(1059.0, TRADE, **away)) == 1060.0
+    assert gate.evaluate(world(1060.0, TRADE, **away)) == [
+        Release(ASSET, "meter_away"),
+        Ended(TRADE, End.METER_AWAY, 0),
+        Short(TRADE, 1800, 500, 0, Block.METER_AWAY),
+    ]
+    assert state(gate) == (TradeState.BLOCKED, Block.METER_AWAY)
+    back = gate.evaluate(world(1100.0, TRADE, exported_wh=90))
+    assert [type(each) for each in back] == [Command, Started]
+    assert gate.views(10)[0].sent_wh == 90, "what left the home meanwhile counts"
+
+
+def test_in_short_slots_the_meter_may_be_away_for_a_quarter_of_one() -> None:
+    short = make_trade(start=900, end=960, quantity=33)
+    gate = agreed_gate()
+    away = {"uncounted_since": 900.0, "slot_s": 60}
+    assert isinstance(gate.evaluate(world(914.0, short, **away))[0], Command)
+    assert gate.evaluate(world(915.0, short, **away))[0] == Release(ASSET, "meter_away")
+
+
+def test_a_purchase_needs_no_meter_to_be_told() -> None:
+    bought = make_trade(seller=OTHER, buyer=HOME)
+    gate = agreed_gate()
+    assert gate.evaluate(world(900.0, bought, uncounted_since=0.0)) == [Started(bought)]
+
+
 def test_an_earlier_end_is_kept() -> None:
     long = make_trade(end=3600, quantity=1500, watts=2000)
     gate = agreed_gate()

@@ -43,6 +43,8 @@ def sale(state: TradeState, block: Block | None = None) -> SaleView:
         (sale(TradeState.BLOCKED, Block.NO_DEVICE), None, "pv", None),
         (sale(TradeState.DELIVERING), EMPTY, "battery", None),
         (sale(TradeState.BLOCKED, Block.REFUSED), BATTERY, "battery", Block.REFUSED),
+        (sale(TradeState.BLOCKED, Block.METER_AWAY), BATTERY, "battery", Block.METER_AWAY),
+        (sale(TradeState.BLOCKED, Block.METER_AWAY), SUN, "pv", Block.METER_AWAY),
         (sale(TradeState.BLOCKED, Block.NODE_AWAY), LOST, "battery", None),
         (sale(TradeState.BLOCKED, Block.DRY_RUN), LOST, "battery", None),
     ],

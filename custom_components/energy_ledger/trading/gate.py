@@ -47,6 +47,7 @@ class DeliveryGate:
         self._unsubscribe: list[Callable[[], None]] = []
         self._lost_at: float | None = None
         self._measured_at = 0.0
+        self._uncounted_since: float | None = None
         self._listeners: list[Callable[[], None]] = []
         self._lock = asyncio.Lock()
         self.core = Gate()
@@ -180,6 +181,10 @@ class DeliveryGate:
         }
         meter = meter_of(data.devices)
         grid = grid_now(None if meter is None else meter[1])
+        if grid.exported_wh is not None:
+            self._uncounted_since = None
+        elif self._uncounted_since is None:
+            self._uncounted_since = now
         slot_s = view.status.slot_s
         return World(
             now=now,
@@ -196,6 +201,7 @@ class DeliveryGate:
             measured_at=self._measured_at,
             exported_wh=grid.exported_wh,
             imported_wh=grid.imported_wh,
+            uncounted_since=self._uncounted_since,
         )
 
     def _wanted_confirmations(self) -> int | None:

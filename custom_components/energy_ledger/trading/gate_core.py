@@ -45,6 +45,8 @@ HELD_W = 50
 CATCH_UP_PERMILLE = 1100
 RESUME_PERMILLE = 20
 """A store that reached its reserve delivers again when it is so far above it."""
+UNCOUNTED_S = 60.0
+"""So long, or a quarter of a slot, a delivery goes on while the home's meter is away."""
 SHORTFALL_WH = 20
 SHORTFALL_PERMILLE = 50
 
@@ -160,8 +162,9 @@ class Gate:
         slot_end = slot_of(world.now, world.slot_s) + world.slot_s
         times = [float(slot_end)]
         times += [row.retry_at for row in self.assets.values() if row.retry_at > world.now]
-        if world.known_until is not None and world.known_until > world.now:
-            times.append(world.known_until)
+        times += [
+            at for at in (world.known_until, _counted_until(world)) if at is not None and at > world.now
+        ]
         return min(times)
 
     def release_all(self, reason: End) -> list[Action]:
@@ -237,6 +240,9 @@ class Gate:
             sale.state, sale.block = TradeState.BLOCKED, Block.DRY_RUN
         elif world.known_until is not None and world.now >= world.known_until:
             sale.state, sale.block = TradeState.BLOCKED, Block.NODE_AWAY
+        elif not sale.buying and (until := _counted_until(world)) is not None and world.now >= until:
+            # What nobody counts is given away: the ledger pays for readings.
+            sale.state, sale.block = TradeState.BLOCKED, Block.METER_AWAY
         elif sale.slot_sent_wh >= agreed_in(trade, slot, world.slot_s):
             sale.state = TradeState.DELIVERED
         else:
@@ -385,6 +391,13 @@ class Gate:
             actions.append(Short(sale.trade, slot + world.slot_s, agreed, expected, sale.block))
 
 
+def _counted_until(world: World) -> float | None:
+    """Return until when deliveries may go on without a meter that counts them; None: it does."""
+    if world.uncounted_since is None:
+        return None
+    return world.uncounted_since + min(UNCOUNTED_S, world.slot_s / 4)
+
+
 def _most(watts: int) -> int:
     return watts * CATCH_UP_PERMILLE // 1000
 
@@ -394,4 +407,5 @@ _END_OF: Final[dict[Block | None, End]] = {
     Block.DEVICE_LOST: End.LOST,
     Block.REFUSED: End.LOST,
     Block.NO_DEVICE: End.LOST,
+    Block.METER_AWAY: End.METER_AWAY,
 }

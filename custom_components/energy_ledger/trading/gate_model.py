@@ -26,6 +26,7 @@ class Block(StrEnum):
 
     DRY_RUN = "dry_run"
     NODE_AWAY = "node_away"
+    METER_AWAY = "meter_away"
     NO_DEVICE = "no_device"
     DEVICE_LOST = "device_lost"
     REFUSED = "refused"
@@ -40,6 +41,7 @@ class End(StrEnum):
     RESERVE = "reserve_reached"
     TERMINATED = "terminated"
     LOST = "device_lost"
+    METER_AWAY = "meter_away"
     UNLOADED = "unloaded"
     STOPPED = "stopped"
 
@@ -84,6 +86,8 @@ class World:
     exported_wh: int | None = None
     """The meter's cumulative export; None: not measured."""
     imported_wh: int | None = None
+    uncounted_since: float | None = None
+    """Since when nobody counts what leaves the home; None: the meter does."""
 
 
 @dataclass(frozen=True, slots=True)

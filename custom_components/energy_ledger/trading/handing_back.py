@@ -28,7 +28,9 @@ _LOGGER = logging.getLogger(__name__)
 
 PATIENCE_S: Final = 60
 """A device may be away so long before its sales are given up; in short slots a quarter of one."""
-LASTING: Final = frozenset({Block.RESERVE, Block.DEVICE_LOST, Block.REFUSED, Block.NO_DEVICE})
+LASTING: Final = frozenset(
+    {Block.RESERVE, Block.DEVICE_LOST, Block.REFUSED, Block.NO_DEVICE, Block.METER_AWAY}
+)
 """Why a sale is given up; a node that is away, or a switch that is off, is no such reason."""
 FEED_IN: Final = frozenset({AssetKind.PV.value, AssetKind.WIND.value})
 """What delivers by itself, whether it can be reached or not."""
@@ -36,6 +38,8 @@ FEED_IN: Final = frozenset({AssetKind.PV.value, AssetKind.WIND.value})
 
 def lasting_reason(sale: SaleView, device: DeviceNow | None, kind: str) -> Block | None:
     """Return why a sale can't be delivered as things stand; None: it can, or nobody knows otherwise."""
+    if sale.block is Block.METER_AWAY:
+        return sale.block
     if kind in FEED_IN and (device is None or not device.commandable):
         return None
     if sale.state is TradeState.BLOCKED:
