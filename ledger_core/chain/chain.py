@@ -5,16 +5,17 @@ from contextlib import suppress
 from typing import Self
 
 from ledger_core.chain.fork_choice import best_entry
-from ledger_core.chain.index import BlockIndex, Entry, links_of
+from ledger_core.chain.index import BlockIndex, Entry
 from ledger_core.chain.model import ChainStore, Commit, Connected, SnapshotInfo
 from ledger_core.chain.orphans import OrphanPool
-from ledger_core.chain.pending import Connection, NodeKeys, Outcome, Pending, new_nodes
+from ledger_core.chain.pending import Connection, NodeKeys, Outcome, Pending
 from ledger_core.chain.start import Start, load_start
 from ledger_core.chain.verify import Verifier
 from ledger_core.errors import ChainError, LedgerError, RuleError
 from ledger_core.keys import require_agreed_library
 from ledger_core.records.block import Block, Header, decode_header, header_hash
 from ledger_core.rules.apply import Applied, apply_block
+from ledger_core.rules.finality import counting_nodes
 from ledger_core.rules.headers import check_header, check_not_future, is_checkpoint
 from ledger_core.rules.prepare import PreparedBlock, prepare_block
 from ledger_core.rules.state import State, Undo
@@ -177,8 +178,7 @@ class Chain:
     def _add_entry(self, prepared: PreparedBlock, parent: Entry) -> Entry:
         self._arrivals += 1
         entry = self.index.add(prepared.hash, prepared.header, parent, self._arrivals)
-        entry.links = links_of(prepared.bundles)
-        entry.new_nodes = new_nodes(prepared.records)
+        entry.take_contents(prepared.bundles, (record.body for record in prepared.records))
         self._pending.blocks[entry.hash] = (prepared, self._arrivals)
         return entry
 
@@ -205,8 +205,7 @@ class Chain:
     def _choose(self, now: int) -> None:
         """Move to the best branch, trying those that may be better."""
         while True:
-            counting = sum(node.counts for node in self.state.nodes.values())
-            best = best_entry(self.index, counting)
+            best = best_entry(self.index)
             if best is self._tip:
                 return
             self._move_to(best, now)
@@ -237,6 +236,7 @@ class Chain:
 
     def _connected(self, entry: Entry, applied: Applied) -> None:
         entry.justified = self.state.tip.justified
+        entry.counting = counting_nodes(self.state)
         self._tip = entry
         self._active[entry.height] = entry
         self._undos[entry.hash] = applied.undo
@@ -269,7 +269,9 @@ class Chain:
         return prepared
 
     def _keep_snapshot(self, prepared: PreparedBlock) -> None:
-        """Keep the state before every few checkpoints: their header proves its hash."""
+        """Keep the state before every few checkpoints, whose header proves its hash: one in a commit."""
+        if self._pending.snapshot is not None:
+            return
         height = prepared.header.height
         if is_checkpoint(height, self.genesis.parameters.checkpoint_interval * SNAPSHOT_EVERY):
             tip = self.state.tip

@@ -1,9 +1,11 @@
 """The block tree above the last final checkpoint."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from ledger_core.records.block import Header
-from ledger_core.records.votes import VoteBundle
+from ledger_core.records.body import Body
+from ledger_core.records.members import Member
+from ledger_core.records.votes import Evidence, VoteBundle
 from ledger_core.rules.difficulty import expand_target, work_of
 from ledger_core.rules.finality import votes_in
 from ledger_core.rules.headers import Parent, next_times
@@ -18,6 +20,8 @@ class Entry:
     __slots__ = (
         "arrival",
         "children",
+        "counting",
+        "departures",
         "hash",
         "height",
         "invalid",
@@ -48,11 +52,28 @@ class Entry:
         self.arrival = arrival
         self.justified: int | None = None
         """Height of the highest justified checkpoint after the block; None until it was applied once."""
+        self.counting: int | None = None
+        """How many nodes count for the quorum after the block; None where that is not known."""
         self.links: dict[Link, int] = {}
         """The votes that the block carries: per link a bit for each member index."""
         self.new_nodes: frozenset[bytes] = frozenset()
         """Node keys that the block's member records name."""
+        self.departures = 0
+        """How many nodes the block's records take out of the quorum at most."""
         self.invalid = False
+
+    def take_contents(self, bundles: Iterable[VoteBundle], bodies: Iterable[Body]) -> None:
+        """Note what the fork choice must know of a block before it is applied."""
+        self.links = links_of(bundles)
+        named = set()
+        for body in bodies:
+            if isinstance(body, Member):
+                self.departures += 1
+                if body.node is not None:
+                    named.add(body.node)
+            elif isinstance(body, Evidence):
+                self.departures += 1
+        self.new_nodes = frozenset(named)
 
     def chain_down(self) -> Iterator[Entry]:
         """Yield this entry, its parent, and so on down to the root."""
@@ -142,7 +163,7 @@ def _subtree(root: Entry) -> Iterator[Entry]:
         stack += current.children
 
 
-def links_of(bundles: tuple[VoteBundle, ...]) -> dict[Link, int]:
+def links_of(bundles: Iterable[VoteBundle]) -> dict[Link, int]:
     """Return the votes in a block's bundles as bits per link."""
     links: dict[Link, int] = {}
     for bundle in bundles:

@@ -1,6 +1,6 @@
 """What a chain has done in memory and not yet in the store, and what it tells about it."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -8,8 +8,6 @@ from msgspec import Struct
 from ledger_core.chain.index import Entry
 from ledger_core.chain.model import SnapshotInfo
 from ledger_core.errors import LedgerError
-from ledger_core.records.codec import Record
-from ledger_core.records.members import Member
 from ledger_core.rules.events import Event
 from ledger_core.rules.prepare import PreparedBlock
 from ledger_core.rules.rows import NodeRow
@@ -68,12 +66,3 @@ class NodeKeys(Mapping[int, bytes]):
 
     def __len__(self) -> int:
         return len(self._nodes)
-
-
-def new_nodes(records: Iterable[Record]) -> frozenset[bytes]:
-    """Return the node keys that member records name."""
-    return frozenset(
-        record.body.node
-        for record in records
-        if isinstance(record.body, Member) and record.body.node is not None
-    )

@@ -148,6 +148,11 @@ def _check_link(ctx: Context, bundle: VoteBundle) -> None:
         raise RuleError("vote_source", "the link's source is not justified", source=bundle.source_height)
 
 
+def counting_nodes(state: State) -> int:
+    """Return how many nodes count for the quorum, the silent ones included."""
+    return sum(node.counts for node in state.nodes.values())
+
+
 def quorum_reached(state: State, votes: int, time: int) -> bool:
     """Return whether votes (a bit per member index) decide at a time: more than two thirds of the nodes that
     count and are not silent, and more than half of all that count.

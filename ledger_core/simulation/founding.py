@@ -217,7 +217,7 @@ class Street:
 def _copy_index(index: BlockIndex, tip: bytes, store: MemoryStore) -> tuple[BlockIndex, Entry]:
     root = index.root
     copied = Entry(root.hash, root.height, None, root.times, root.work, root.arrival)
-    copied.justified = root.justified
+    copied.justified, copied.counting = root.justified, root.counting
     twin = BlockIndex(copied)
     for entry in sorted(index, key=lambda entry: entry.height):
         if entry is root or entry.parent is None:
@@ -227,8 +227,8 @@ def _copy_index(index: BlockIndex, tip: bytes, store: MemoryStore) -> tuple[Bloc
         if parent is None or block is None:
             raise ValueError("the founding chain has a gap")
         made = twin.add(entry.hash, decode_header(block.header), parent, entry.arrival)
-        made.justified = entry.justified
-        made.links, made.new_nodes = dict(entry.links), entry.new_nodes
+        made.justified, made.counting = entry.justified, entry.counting
+        made.links, made.new_nodes, made.departures = dict(entry.links), entry.new_nodes, entry.departures
     found = twin.get(tip)
     if found is None:
         raise ValueError("the founding chain has no tip")

@@ -10,6 +10,7 @@ from ledger_core.node.engine.outputs import (
     Voted,
 )
 from ledger_core.rules.finality import conflict
+from tests.core.branches import lost_homes
 from tests.node.virtual import HOMES, Net, money
 
 
@@ -276,3 +277,20 @@ def test_submitting_again_changes_nothing() -> None:
     assert len(net["anna"].outbox) == 1
     net.mine("bert")
     assert net.submit("anna", record) == first
+
+
+def test_a_node_that_was_cut_off_finds_back_to_a_street_that_revoked_lost_homes() -> None:
+    """What the others claim to have justified is true, though less than half of all nodes voted for it."""
+    base, street, alone = lost_homes()
+    net = Net(base.homes, base.genesis.parameters)
+    for name, branch in (("cara", alone), ("anna", street), ("bert", street)):
+        for block in branch.blocks:
+            assert net[name].engine._intake.take([(block, None)], branch.now) is None
+    net.now = float(max(street.now, alone.now))
+    assert net["cara"].engine.chain.height > net["anna"].engine.chain.height
+    net.link("cara", "anna")
+    net.link("cara", "bert")
+    net.pass_time(5)
+    assert net.same_tip("cara", "anna", "bert")
+    assert net["cara"].engine.chain.tip_hash == street.state.tip.hash
+    assert net["cara"].drops == []

@@ -5,6 +5,7 @@ from itertools import islice
 
 from msgspec import Struct
 
+from ledger_core.chain.fork_choice import hopeful_justified
 from ledger_core.errors import LedgerError
 from ledger_core.node.engine.bounded import RecentMap, RecentSet
 from ledger_core.node.engine.compact import Partial
@@ -265,17 +266,14 @@ class BodySync:
         return -1 if height is None else height - self._path[0].height
 
     def check_claim(self, peer: Peer) -> None:
-        """Ban a peer that claimed a justified checkpoint which its branch does not have."""
+        """Ban a peer that claimed a justified checkpoint which its branch can't have."""
         chain = self._hub.chain
         if peer.justified <= chain.state.tip.justified:
             return
         entry = chain.index.get(peer.tip.hash)
         if entry is None or entry.invalid:
             return
-        if entry.justified is None and chain.is_active(entry.hash):
-            # From before the start: what it justified then is not known any more.
-            return
-        if entry.justified is None or entry.justified < peer.justified:
+        if hopeful_justified(entry) < peer.justified:
             reason = f"it claims that its branch justified the checkpoint {peer.justified}"
             self._hub.ban(peer.id, "claim_false", reason)
 
