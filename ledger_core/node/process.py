@@ -1,6 +1,7 @@
 """The node as a process: signals, the parent's end, the readiness line, the log."""
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -22,6 +23,9 @@ from ledger_core.node.node import Node
 
 _LOGGER: Final = logging.getLogger(__name__)
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+_COLLECT_EVERY: Final = 20_000
+"""New objects between two searches for unused cycles, of which this program makes few: with Python's own
+number, 2,000, they take four percent of a sync."""
 _FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -92,6 +96,7 @@ async def _serve(directory: Path, settings: Settings, orders: Orders) -> None:
         ready = starting.result()
         if not ending.is_set():
             _tell({"ready": True, "pid": os.getpid(), **msgspec.to_builtins(ready)})
+            _spare_collector()
             await told
     finally:
         told.cancel()
@@ -99,6 +104,13 @@ async def _serve(directory: Path, settings: Settings, orders: Orders) -> None:
     if failures:
         raise _as_failure(failures[0])
     _LOGGER.info("the node has ended")
+
+
+def _spare_collector() -> None:
+    """Let Python search for unused objects seldom, and not among those that stay as long as the process."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_COLLECT_EVERY)
 
 
 def _as_failure(error: BaseException) -> BaseException:
