@@ -44,7 +44,7 @@ class Pending:
         self.refusals: dict[bytes, LedgerError] = {}
         self.invalid: list[Entry] = []
         self.snapshot: tuple[bytes, SnapshotInfo, bytes] | None = None
-        """The latest snapshot, and the hash of the checkpoint that proves it."""
+        """A snapshot, and the hash of the checkpoint that proves it."""
 
 
 class NodeKeys(Mapping[int, bytes]):
