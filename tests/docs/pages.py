@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from textwrap import dedent
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,6 +27,12 @@ def table_of(text: str, title: str, which: int = 0) -> list[list[str]]:
         [cell.strip() for cell in line.strip().strip("|").split("|")]
         for line in tables[which].splitlines()[2:]
     ]
+
+
+def fenced(text: str, language: str) -> list[str]:
+    """Return the contents of a page's fenced blocks in a language, without their common indent."""
+    found = re.findall(rf"^( *)```{re.escape(language)}\n(.*?)^\1```$", text, re.MULTILINE | re.DOTALL)
+    return [dedent(content) for _, content in found]
 
 
 def examples(text: str) -> dict[str, str]:
