@@ -124,6 +124,8 @@ class OpenOffer(Struct, frozen=True, kw_only=True):
     since: int
     pinned: bool = False
     """An auction, or an offer that somebody has answered: it is not replaced."""
+    withdrawn: bool = False
+    """It is being taken back, and binds who accepts it until then."""
 
 
 class Steps(Struct, frozen=True):
@@ -136,13 +138,19 @@ class Steps(Struct, frozen=True):
 def reconcile(
     rule: SellCriteria, wanted: Sequence[Draft], open_offers: Sequence[OpenOffer], now: int
 ) -> Steps:
-    """Return what is withdrawn and offered; nothing where an open offer is near enough or too young."""
+    """Return what is withdrawn and offered; nothing where an open offer is near enough or too young.
+
+    A window is offered anew once the chain has closed what was withdrawn: until then somebody may take it.
+    """
     by_window = {(each.start, each.end): each for each in wanted}
     withdraw: list[str] = []
     covered: set[tuple[int, int]] = set()
     for offer in open_offers:
         window = (offer.start, offer.end)
         target = by_window.get(window)
+        if offer.withdrawn:
+            covered.add(window)
+            continue
         if window in covered:
             withdraw.append(offer.id)  # two of one window would sell the same energy twice
             continue
@@ -155,7 +163,6 @@ def reconcile(
                 withdraw.append(offer.id)
         elif _differ(rule, offer, target):
             withdraw.append(offer.id)
-            covered.discard(window)
     return Steps(tuple(withdraw), tuple(each for each in wanted if (each.start, each.end) not in covered))
 
 

@@ -9,17 +9,13 @@ from homeassistant.helpers import condition
 from homeassistant.helpers import config_validation as cv
 from homeassistant.helpers.typing import ConfigType
 
-from ledger_core.client import RefusedError
-from ledger_core.client.bodies import IntentError
 from ledger_core.client.views import OfferView
-from ledger_core.errors import LedgerError
 from ledger_core.market.buying import BuyWorld, cheapest_first, decide_buy
 from ledger_core.market.reasons import Decision, Reason, Verdict
 from ledger_core.market.terms import OfferTerms
 
 from ..describe import offer_data
 from .context import Desk, local_day, local_window, require_day, terms_of
-from .notebook import Answer
 from .prices_now import entity_price, price_now
 from .rule_config import BuyRule, RuleProblem
 from .rule_state import RuleState
@@ -119,35 +115,10 @@ class BuyDesk:
     async def _act(self, desk: Desk, offer: OfferTerms, view: OfferView, decision: Decision) -> None:
         """Sign and send what was decided; a race that is lost leaves the next offer to be tried."""
         home = desk.entry.runtime_data.home
-        try:
-            if decision.verdict is Verdict.ACCEPT:
-                record = await home.accept(view, decision.quantity)
-            elif decision.verdict is Verdict.BID:
-                record = await home.bid(view, decision.price, decision.quantity)
-            else:
-                record = await home.counter(view, price=decision.price, quantity=decision.quantity)
-        except (RefusedError, IntentError) as error:
-            self._remember(desk, offer, decision, "", "lost")
-            desk.note(self.state, view.offer, decision, dry_run=False, refused=error.code)
-            return
-        except LedgerError as error:
-            kept = str(error.details.get("record", ""))
-            self._remember(desk, offer, decision, kept, "pending" if kept else "lost")
-            desk.note(self.state, view.offer, decision, dry_run=False, refused=error.code)
-            return
-        self._remember(desk, offer, decision, record, "pending")
-        desk.note(self.state, view.offer, decision, dry_run=False, record=record)
-
-    def _remember(self, desk: Desk, offer: OfferTerms, decision: Decision, record: str, state: str) -> None:
-        desk.notebook.pages.answers[offer.id.hex()] = Answer(
-            rule=self.rule.rule_id,
-            record=record,
-            kind=decision.verdict.value,
-            energy_wh=offer.energy_of(decision.quantity),
-            cost=offer.cost_of(decision.quantity, decision.price),
-            start=offer.start,
-            end=offer.end,
-            at=desk.now,
-            day=local_day(desk.now),
-            state=state,
-        )
+        if decision.verdict is Verdict.ACCEPT:
+            sending = home.accept(view, decision.quantity)
+        elif decision.verdict is Verdict.BID:
+            sending = home.bid(view, decision.price, decision.quantity)
+        else:
+            sending = home.counter(view, price=decision.price, quantity=decision.quantity)
+        await desk.answer(self.state, offer, decision, sending)

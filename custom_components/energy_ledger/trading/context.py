@@ -1,13 +1,15 @@
 """What both desks work with: the home, its ledger, its rules' notebook, and the clock."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import date
 
 from homeassistant.core import HomeAssistant
 from homeassistant.util import dt as dt_util
 
+from ledger_core.client import RefusedError
 from ledger_core.client.views import OfferView
+from ledger_core.errors import LedgerError
 from ledger_core.market.reasons import Decision
 from ledger_core.market.surplus import Balance
 from ledger_core.market.terms import LocalWindow, OfferTerms, Standing
@@ -16,7 +18,7 @@ from ledger_core.records.types import Basis, Carrier, Side
 
 from ..data import EnergyLedgerEntry
 from ..quantities import moment
-from .notebook import Notebook
+from .notebook import Answer, Notebook
 from .rule_config import RuleProblem
 from .rule_state import Decided, RuleState
 
@@ -67,6 +69,41 @@ class Desk:
         )
         if state.note(decided):
             self.tell(decided)
+
+    async def answer(
+        self,
+        state: RuleState,
+        offer: OfferTerms,
+        decision: Decision,
+        sending: Awaitable[str],
+        asset: str = "",
+    ) -> None:
+        """Send a rule's answer to an offer or request, remember it, and note what came of it."""
+        record, refused = await sent(sending)
+        self.notebook.pages.answers[offer.id.hex()] = Answer(
+            rule=state.rule_id,
+            record=record or "",
+            kind=decision.verdict.value,
+            energy_wh=offer.energy_of(decision.quantity),
+            cost=offer.cost_of(decision.quantity, decision.price),
+            start=offer.start,
+            end=offer.end,
+            at=self.now,
+            day=local_day(self.now),
+            state="lost" if record is None else "pending",
+            asset=asset,
+        )
+        self.note(state, offer.id.hex(), decision, dry_run=False, record=record, refused=refused)
+
+
+async def sent(sending: Awaitable[str]) -> tuple[str | None, str | None]:
+    """Return the record that is, or may be, on its way; and the code where the node did not just take it."""
+    try:
+        return await sending, None
+    except RefusedError as error:
+        return error.details.get("record") if error.may_pass else None, error.code
+    except LedgerError as error:
+        return error.details.get("record"), error.code
 
 
 def terms_of(view: OfferView) -> OfferTerms:

@@ -23,13 +23,16 @@ class Made(Struct, kw_only=True):
     price: int
     since: int
     auction: bool = False
+    asset: str = ""
+    energy_wh: int = 0
+    """What it promised when it was made."""
     seen: bool = False
     """The chain has, or had, it."""
     withdrawn: bool = False
 
 
 class Answer(Struct, kw_only=True):
-    """An acceptance, counter or bid that a rule made, by the offer that it answers."""
+    """An acceptance, counter or bid that a rule made, by the offer or request that it answers."""
 
     rule: str
     record: str
@@ -44,6 +47,8 @@ class Answer(Struct, kw_only=True):
     """Day on the home's clock, for the budget."""
     state: str = "pending"
     """pending; contested: beaten, and may still come back; agreed; or lost for good."""
+    asset: str = ""
+    """What supplies a request; empty where the home buys."""
 
 
 class HandedBack(Struct, kw_only=True):
@@ -61,7 +66,7 @@ class Pages(Struct, kw_only=True):
     offers: dict[str, Made] = {}
     answers: dict[str, Answer] = {}
     replied: dict[str, int] = {}
-    """Others' acceptances of changed terms that were answered, and when."""
+    """Others' acceptances of changed terms that were confirmed or rejected, and when."""
     origins: dict[str, list[int]] = {}
     """By asset: Wh generated here, Wh drawn from the grid."""
     handed_back: dict[str, HandedBack] = {}
@@ -96,7 +101,10 @@ class Notebook:
                 del self.pages.offers[name]
 
     def open_of(self, rule: str, answered: Iterable[str]) -> list[OpenOffer]:
-        """Return a rule's offers that are open or on their way; those that were answered stay."""
+        """Return a rule's offers that are open or on their way; those that were answered stay.
+
+        One that was withdrawn is among them until the chain has closed it.
+        """
         pinned = set(answered)
         return [
             OpenOffer(
@@ -107,9 +115,10 @@ class Notebook:
                 price=made.price,
                 since=made.since,
                 pinned=made.auction or name in pinned or not made.seen,
+                withdrawn=made.withdrawn,
             )
             for name, made in self.pages.offers.items()
-            if made.rule == rule and not made.withdrawn
+            if made.rule == rule and (made.seen or not made.withdrawn)
         ]
 
     # --- answers ----------------------------------------------------------------------------------------
@@ -161,11 +170,19 @@ class Notebook:
         )
 
     def on_the_way(self, start: int, end: int) -> int:
-        """Return the Wh of answers that do not bind yet, in a window; contested ones are not waited for."""
+        """Return the Wh bought in a window that do not bind yet; contested ones are not waited for."""
         return sum(
             answer.energy_wh
             * (min(end, answer.end) - max(start, answer.start))
             // (answer.end - answer.start)
             for answer in self.pages.answers.values()
-            if answer.state == "pending" and answer.start < end and answer.end > start
+            if answer.state == "pending" and not answer.asset and answer.start < end and answer.end > start
         )
+
+    def promised(self, asset: str) -> list[Answer]:
+        """Return the answers to requests that an asset must supply if they bind after all."""
+        return [
+            answer
+            for answer in self.pages.answers.values()
+            if answer.asset == asset and answer.state in ("pending", "contested")
+        ]

@@ -1,15 +1,14 @@
 """Selling: offers what a device can spare, replaces what no longer fits, answers requests and counters."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ledger_core.client import RefusedError
-from ledger_core.client.bodies import IntentError
 from ledger_core.client.bodies import OfferTerms as Terms
 from ledger_core.client.views import AssetView, OfferView, WaitingView
 from ledger_core.errors import LedgerError
 from ledger_core.market.prices import Market, PriceParts, asking_price, distance_m
-from ledger_core.market.reasons import Decision, Reason, Verdict
+from ledger_core.market.reasons import Decision, Reason, Verdict, ignore
 from ledger_core.market.selling import (
     Draft,
     OpenOffer,
@@ -26,7 +25,7 @@ from ledger_core.records.offers import Auction
 from ledger_core.records.types import Basis, Carrier, Side
 from ledger_core.units import MAX_PRICE, energy
 
-from .context import Desk, local_window, require_day, terms_of
+from .context import Desk, local_window, require_day, sent, terms_of
 from .notebook import Made
 from .prices_now import price_now
 from .rule_config import RuleProblem, SellRule
@@ -67,8 +66,10 @@ class SellDesk:
                 "floor_above_ceiling", floor=f"{floor / 1e6:g}", ceiling=f"{rule.formation.ceiling / 1e6:g}"
             )
         open_offers = self._open_offers(desk)
+        left = self._unpromised(desk, supply, open_offers)
+        if rule.criteria.answer_requests:
+            left = await self._answer_requests(desk, supply, left, floor, acting)
         on = self._on.union((each.start, each.end) for each in open_offers)
-        supply.plan = left = self._unpromised(desk, supply)
         wanted: list[Draft] = []
         for window in windows(rule.criteria, desk.now, desk.slot_s):
             price = self._price(desk, supply, window, floor, rule.audience)
@@ -86,8 +87,6 @@ class SellDesk:
             desk, supply, reconcile(rule.criteria, wanted, open_offers, desk.now), floor, acting
         )
         await self._answer_counters(desk, floor, acting)
-        if rule.criteria.answer_requests:
-            await self._answer_requests(desk, supply, floor, acting)
 
     # --- price and quantity -----------------------------------------------------------------------------
 
@@ -132,17 +131,23 @@ class SellDesk:
         )
         return asking_price(base, self.rule.formation, market)
 
-    def _unpromised(self, desk: Desk, supply: Supply) -> Balance:
-        """Return the plan less what stands in open offers of the same asset by others than this rule."""
-        plan = supply.plan
-        own = {name for name, made in desk.notebook.pages.offers.items() if made.rule == self.rule.rule_id}
+    def _unpromised(self, desk: Desk, supply: Supply, replaceable: Sequence[OpenOffer] = ()) -> Balance:
+        """Return the plan less what the asset owes if others take all that is offered and all answers bind.
+
+        What is replaceable may be withdrawn, and is not taken off.
+        """
+        plan, asset = supply.plan, supply.asset.asset
+        kept = {each.id for each in replaceable if not each.pinned and not each.withdrawn}
+        seen = set()
         for view in desk.entry.runtime_data.ledger.data.offers:
-            if (
-                view.asset == supply.asset.asset
-                and view.offer not in own
-                and view.author.key == desk.me.hex()
-            ):
+            seen.add(view.offer)
+            if view.asset == asset and view.offer not in kept and view.author.key == desk.me.hex():
                 plan = plan.without(view.start, view.end, terms_of(view).energy_of(view.open))
+        for name, made in desk.notebook.pages.offers.items():
+            if made.asset == asset and name not in seen | kept:
+                plan = plan.without(made.start, made.end, made.energy_wh)
+        for answer in desk.notebook.promised(asset):
+            plan = plan.without(answer.start, answer.end, answer.energy_wh)
         return plan
 
     # --- offering ---------------------------------------------------------------------------------------
@@ -165,13 +170,7 @@ class SellDesk:
                 desk.note(self.state, subject, decision, dry_run=True)
                 continue
             terms = self._terms(desk, supply, each, floor)
-            record = refused = None
-            try:
-                record = await desk.entry.runtime_data.home.offer(terms)
-            except (RefusedError, IntentError) as error:
-                refused = error.code
-            except LedgerError as error:
-                record, refused = error.details.get("record"), error.code
+            record, refused = await sent(desk.entry.runtime_data.home.offer(terms))
             if record is not None:
                 desk.notebook.pages.offers[record] = Made(
                     rule=rule.rule_id,
@@ -181,6 +180,8 @@ class SellDesk:
                     price=each.price,
                     since=desk.now,
                     auction=rule.auction,
+                    asset=supply.asset.asset,
+                    energy_wh=energy_of(each, rule.criteria.basis),
                 )
             desk.note(self.state, subject, decision, dry_run=False, record=record, refused=refused)
 
@@ -249,38 +250,45 @@ class SellDesk:
             refused = error.code
         desk.note(self.state, waiting.acceptance, decision, dry_run=False, record=record, refused=refused)
 
-    async def _answer_requests(self, desk: Desk, supply: Supply, floor: int, acting: bool) -> None:
-        """Supply what others ask for, where the price is right."""
-        home = desk.entry.runtime_data.home
+    async def _answer_requests(
+        self, desk: Desk, supply: Supply, left: Balance, floor: int, acting: bool
+    ) -> Balance:
+        """Supply what others ask for, where the price is right; returns what is left for offers."""
+        firm = self._unpromised(desk, supply)
         for view in desk.entry.runtime_data.ledger.data.offers:
-            if view.side != Side.BUY.value or view.offer in desk.notebook.pages.replied:
+            if view.side != Side.BUY.value or view.offer in desk.notebook.pages.answers:
                 continue
-            window = (view.start, view.end)
+            window, terms = (view.start, view.end), terms_of(view)
             decision = answer_request(
                 self.rule.criteria,
-                terms_of(view),
+                terms,
                 local_window(*window),
                 desk.me,
-                _spare(supply.asset, supply.plan, window),
-                self._price(desk, supply, window, floor, (bytes.fromhex(view.author.key),)),
+                _spare(supply.asset, left, window),
+                self._price(desk, supply, window, floor, (terms.author,)),
                 desk.now,
             )
-            if not decision.acts or not acting:
-                desk.note(self.state, view.offer, decision, dry_run=not acting)
-                continue
-            record = refused = None
-            asset = bytes.fromhex(supply.asset.asset)
-            try:
-                if decision.verdict is Verdict.BID:
-                    record = await home.bid(view, decision.price, decision.quantity, asset=asset)
+            if decision.acts:
+                promised = terms.energy_of(decision.quantity)
+                left = left.without(*window, promised)
+                if acting and promised > _spare(supply.asset, firm, window):
+                    # It stands in an open offer, which is withdrawn first.
+                    decision = ignore(Reason.ANSWER_LATER, asked=decision.quantity)
                 else:
-                    record = await home.accept(view, decision.quantity, asset=asset)
-            except LedgerError as error:
-                refused = error.code
-            if record is not None:
-                supply.plan = supply.plan.without(*window, terms_of(view).energy_of(decision.quantity))
-            desk.notebook.pages.replied[view.offer] = desk.now
-            desk.note(self.state, view.offer, decision, dry_run=False, record=record, refused=refused)
+                    firm = firm.without(*window, promised)
+            if decision.acts and acting:
+                await self._supply(desk, supply, view, decision)
+            else:
+                desk.note(self.state, view.offer, decision, dry_run=not acting)
+        return left
+
+    async def _supply(self, desk: Desk, supply: Supply, view: OfferView, decision: Decision) -> None:
+        home, asset = desk.entry.runtime_data.home, bytes.fromhex(supply.asset.asset)
+        if decision.verdict is Verdict.BID:
+            sending = home.bid(view, decision.price, decision.quantity, asset=asset)
+        else:
+            sending = home.accept(view, decision.quantity, asset=asset)
+        await desk.answer(self.state, terms_of(view), decision, sending, supply.asset.asset)
 
 
 async def withdraw(desk: Desk, name: str) -> None:
