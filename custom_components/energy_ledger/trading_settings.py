@@ -29,7 +29,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     """No rule sells below it."""
     price_ceiling: int = 1_000_000
     """No rule buys above it."""
-    hand_back_price: int = 0
+    hand_back_price: int = 100_000
     """Paid at most, beyond the shortfall price, to end a sale early that can't be delivered."""
     confirmations: int = 2
     """Blocks, its own included, that a trade must be deep in the chain to be delivered."""

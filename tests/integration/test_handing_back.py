@@ -8,12 +8,14 @@ import pytest
 from homeassistant.core import HomeAssistant
 
 from custom_components.energy_ledger.events import Happening
+from custom_components.energy_ledger.flows.creating import community_schema, read_parameters
 from custom_components.energy_ledger.trading.gate_model import Block, DeviceNow, SaleView, TradeState
 from custom_components.energy_ledger.trading.handing_back import costs, lasting_reason, new_end
 from ledger_core.client import TimedOutError
 from ledger_core.client.bodies import OfferTerms
 from ledger_core.client.home import Home
-from tests.core.world import World
+from ledger_core.community import Parameters, parse_parameters
+from tests.core.world import TEST_PARAMETERS, World
 from tests.node.api_world import ApiWorld
 
 from .conftest import EntryMaker
@@ -75,10 +77,18 @@ def test_the_cheaper_way_is_taken() -> None:
 # --- on a device ----------------------------------------------------------------------------------------
 
 
+def founded_by_default() -> Parameters:
+    """What the form for a new community makes if nothing in it is changed; mined faster."""
+    names = {"community_name": "Elm Street", "currency": "EUR", "home_name": "Number 1"}
+    filled = community_schema()({**names, "advanced": {}})
+    return parse_parameters({**read_parameters(filled["advanced"]), "min_difficulty_bits": 1})
+
+
 @pytest.fixture
-def world() -> World:
+def world(request: pytest.FixtureRequest) -> World:
     """Founded at the next slot boundary, so that windows do not depend on the time of day."""
-    return World(created=-(-int(time.time()) // SLOT) * SLOT)
+    created = -(-int(time.time()) // SLOT) * SLOT
+    return World(parameters=getattr(request, "param", TEST_PARAMETERS), created=created)
 
 
 @pytest.fixture
@@ -95,7 +105,7 @@ async def homes(hass: HomeAssistant, node: ApiWorld, make_entry: EntryMaker) -> 
         yield found
 
 
-async def sold(homes: Street, shortfall_price: int) -> tuple[str, int]:
+async def sold(homes: Street, shortfall_price: int = 0) -> tuple[str, int]:
     """Return a trade of the three slots from the next boundary on, and its start."""
     anna, bert = (homes.entries[name].runtime_data for name in ("anna", "bert"))
     battery = anna.devices[homes.subentry("anna", "anna battery")].asset_id
@@ -162,6 +172,23 @@ async def test_a_lost_device_hands_back_before_the_window(homes: Street) -> None
     (told,) = [each for each in homes.heard["bert"] if each.kind is Happening.TRADE_TERMINATED]
     assert (told.data["trade"], told.data["reason"]) == (trade, "partner")
     assert homes.commands == []
+
+
+@pytest.mark.parametrize("world", [founded_by_default()], indirect=True)
+async def test_with_all_defaults_both_hear_early_of_a_lost_device(homes: Street) -> None:
+    await homes.turn_on("anna")
+    trade, start = await sold(homes)
+    await homes.until_time(start)
+    await homes.look()
+    homes.hass.states.async_set("sensor.anna_soc", "unavailable")
+    await homes.hass.async_block_till_done()
+    await wait_and_look(homes)
+    await homes.mine()
+    assert homes.now < start + SLOT, "within the slot in which it happened"
+    for name, reason in (("anna", "device_lost"), ("bert", "partner")):
+        (told,) = [each for each in homes.heard[name] if each.kind is Happening.TRADE_TERMINATED]
+        assert (told.data["trade"], told.data["reason"]) == (trade, reason)
+        assert told.data["compensation"] == pytest.approx(0.02), "a tenth of 1 kWh at 0.20"
 
 
 async def test_where_ending_is_dearer_the_shortfall_comes_unless_the_user_pays(homes: Street) -> None:

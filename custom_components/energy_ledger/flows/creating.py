@@ -6,6 +6,7 @@ from typing import Any
 
 import probatio as vol
 from homeassistant.config_entries import ConfigFlowResult
+from homeassistant.const import PERCENTAGE
 from homeassistant.core import HomeAssistant
 from homeassistant.data_entry_flow import section
 from homeassistant.helpers.selector import (
@@ -41,6 +42,7 @@ CONF_GRACE = "grace_s"
 CONF_MONEY = "money_mode"
 CONF_CREDIT = "credit_limit"
 CONF_APPROVAL = "asset_approval"
+CONF_TERMINATION = "termination_permille"
 
 SLOTS = ("60", "300", "900", "1800", "3600")
 MAX_NAME = 64
@@ -72,6 +74,8 @@ def community_schema() -> vol.Schema:
                 CONF_MONEY, ["mutual_credit", "prepaid"]
             ),
             vol.Required(CONF_CREDIT, default=50): _number(0, 1_000_000, ""),
+            # Of the rest's price: dear enough to keep one's word, and cheap enough to tell early if one can't.
+            vol.Required(CONF_TERMINATION, default=10): _number(0, 100, PERCENTAGE),
             vol.Required(CONF_APPROVAL, default="owner"): _choice(CONF_APPROVAL, ["owner", "authority"]),
         }
     )
@@ -133,6 +137,7 @@ def read_parameters(advanced: dict[str, Any]) -> dict[str, Any]:
         CONF_CHECKPOINT: int(advanced[CONF_CHECKPOINT]),
         CONF_GRACE: int(advanced[CONF_GRACE]) * 60,
         CONF_MONEY: advanced[CONF_MONEY],
+        CONF_TERMINATION: int(advanced[CONF_TERMINATION]) * 10,
         CONF_APPROVAL: advanced[CONF_APPROVAL],
     }
     if advanced[CONF_MONEY] == "mutual_credit":
