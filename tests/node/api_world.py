@@ -1,5 +1,6 @@
 """A real API on loopback, over a real engine on a real store: no peers, blocks when the test wants them."""
 
+import operator
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -113,6 +114,15 @@ _TYPES: dict[str, Callable[[Any], bool]] = {
     "array": lambda value: isinstance(value, list),
     "object": lambda value: isinstance(value, dict),
 }
+_LIMITS: dict[str, Callable[[Any, Any], bool]] = {
+    "const": operator.eq,
+    "enum": lambda value, wanted: value in wanted,
+    "minimum": operator.ge,
+    "maximum": operator.le,
+    "minItems": lambda value, wanted: len(value) >= wanted,
+    "maxItems": lambda value, wanted: len(value) <= wanted,
+    "maxLength": lambda value, wanted: len(value) <= wanted,
+}
 _ABOUT = {"title", "description", "default", "contentEncoding"}
 
 
@@ -132,6 +142,11 @@ def require_schema(  # noqa: C901
                 assert _TYPES[wanted](value), f"{where}: {value!r} is no {wanted}"
             case "anyOf":
                 _require_any(value, wanted, document, where)
+            case "oneOf":
+                fitting = _require_any(value, wanted, document, where)
+                assert fitting == 1, f"{where}: {fitting} choices fit"
+            case "additionalProperties":
+                assert wanted is False  # "properties" looks at it
             case "properties":
                 unknown = set(value) - set(wanted)
                 assert not unknown, f"{where}: {unknown} are not in the schema"
@@ -144,21 +159,21 @@ def require_schema(  # noqa: C901
                     require_schema(part, wanted, document, f"{where}[{index}]")
             case "pattern":
                 assert re.search(wanted, value), f"{where}: {value!r} is not like {wanted}"
-            case "enum":
-                assert value in wanted, f"{where}: {value!r} is none of {wanted}"
-            case "minimum":
-                assert value >= wanted, f"{where}: {value!r} is below {wanted}"
+            case _ if keyword in _LIMITS:
+                assert _LIMITS[keyword](value, wanted), f"{where}: {value!r}, but {keyword} is {wanted}"
             case _:
                 assert keyword in _ABOUT, f"{where}: the keyword {keyword} is not known here"
 
 
-def _require_any(value: Any, choices: list[dict[str, Any]], document: dict[str, Any], where: str) -> None:
-    failures = []
+def _require_any(value: Any, choices: list[dict[str, Any]], document: dict[str, Any], where: str) -> int:
+    """Return how many choices fit; raises AssertionError unless one does."""
+    failures, fitting = [], 0
     for choice in choices:
         try:
             require_schema(value, choice, document, where)
         except AssertionError as error:
             failures.append(str(error))
         else:
-            return
-    raise AssertionError(f"{where}: no choice fits: {failures}")
+            fitting += 1
+    assert fitting, f"{where}: no choice fits: {failures}"
+    return fitting

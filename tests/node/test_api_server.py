@@ -14,11 +14,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ledger_core.chain.pending import NodeKeys
 from ledger_core.node.api import openapi, token
 from ledger_core.node.api.guard import ApiLimits
+from ledger_core.node.api.plain import fields
 from ledger_core.node.api.routes import OPENAPI_PATH, ROUTES, STREAM_PATH, Route
 from ledger_core.node.api.server import ApiError, ApiServer
-from ledger_core.records.codec import Record, encode_envelope
+from ledger_core.records.codec import Record, encode_envelope, kinds
+from ledger_core.rules.apply import apply_block
+from ledger_core.rules.genesis import genesis_state
+from ledger_core.rules.prepare import prepare_block
 from tests.core.actions import SLOT, WINDOW, offer, street
 from tests.core.scenario import eventful_world
 from tests.core.world import World, asset_id
@@ -108,6 +113,44 @@ async def test_every_answer_is_what_its_schema_says(api: ApiWorld, http: aiohttp
         content = operation["responses"][str(route.status)]["content"]
         assert response.content_type in content
         require_schema(answer, content["application/json"]["schema"], document)
+
+
+async def test_every_record_and_event_is_described_to_its_last_field(
+    api: ApiWorld, http: aiohttp.ClientSession
+) -> None:
+    document = openapi.document()
+    views = document["components"]["schemas"]
+    described = {
+        name: {
+            choice["properties"][tag]["const"]: choice["properties"][payload]
+            for choice in views[name]["oneOf"]
+        }
+        for name, tag, payload in (("RecordView", "kind", "body"), ("EventView", "event", "data"))
+    }
+    assert set(described["RecordView"]) == {kind.KIND for kind in kinds()}
+    assert all("$ref" in schema for each in described.values() for schema in each.values())
+    await http.post("/v1/records", json=body_of(later_offer(api.world)))
+    await api.mine()
+    _, page = await get(http, "/v1/events")
+    told = page["items"][-1]
+    # The other blocks were there before the log: tell what they did as it would have.
+    events = [(event["event"], event["data"]) for event in page["items"]]
+    seen, state = set(), genesis_state(api.world.genesis)
+    for block in api.world.blocks:
+        prepared = prepare_block(block, api.world.genesis, api.world.chain_id, NodeKeys(state.nodes))
+        prepared.verified = True
+        applied = apply_block(state, prepared, api.world.now)
+        events += [(str(each.__struct_config__.tag), fields(each)) for each in applied.events]
+        for record in prepared.records:
+            _, answer = await get(http, f"/v1/records/{record.id.hex()}")
+            require_schema(answer, views["RecordView"], document)
+            seen.add(answer["kind"])
+    assert {"member", "asset", "offer", "acceptance", "reading", "termination"} <= seen
+    for name, data in events:
+        require_schema({**told, "event": name, "data": data}, views["EventView"], document)
+    assert {"block_connected", "offer_opened", "trade_agreed", "slot_settled", "money_moved"} <= dict(
+        events
+    ).keys()
 
 
 def test_the_document_names_every_parameter_of_every_path() -> None:

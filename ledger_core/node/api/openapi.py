@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from ledger_core import __version__
 from ledger_core.node.api import model, queries
+from ledger_core.node.api.payloads import PayloadSchemas
 from ledger_core.node.api.routes import ROUTES, STREAM_PATH, Route
 
 _REF = "#/components/schemas/{name}"
@@ -56,6 +57,11 @@ class _Schemas:
         for route in ROUTES:
             hidden += [route.path_type, route.query_type]
         self._hidden = {kind.__name__ for kind in hidden}
+        payloads = PayloadSchemas()
+        for view, tag, payload in ((model.RecordView, "kind", "body"), (model.EventView, "event", "data")):
+            name = view.__name__
+            self._components[name] = payloads.by_kind(self._components[name], tag, payload)
+        self._components |= payloads.components
 
     def reference(self, kind: type[Struct]) -> dict[str, Any]:
         """Return the reference to a type's schema."""
