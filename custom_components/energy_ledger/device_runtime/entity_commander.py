@@ -25,11 +25,11 @@ from homeassistant.exceptions import HomeAssistantError
 from homeassistant.util import dt as dt_util
 from homeassistant.util.unit_conversion import PowerConverter
 
-from ..devices.commands import CommandState, CommandStatus, Order
+from ..devices.commands import CommandState, CommandStatus, Order, require_reserve
 from ..devices.errors import CommandRefused, CommandUnsupported, ReserveReached, ValueOutOfRange
 from ..devices.notes import CommandNote, NoteStore
 from ..devices.profile.model import CommandName
-from ..devices.readings import Quality, Readings
+from ..devices.readings import Readings
 from .commander import StatusListener
 from .settings import EntityCommand
 from .sources import ReadingSource
@@ -151,7 +151,7 @@ class EntityCommander:
             raise ValueOutOfRange(what, order.power_w, 0, self._rated_w, "W")
         if self._domain in _NUMBERS:
             self._check_number(order)
-        self._check_reserve(order, self._source.readings)
+        require_reserve(self._name, order, self._source.readings)
 
     def _check_number(self, order: Order) -> None:
         attributes = self._attributes()
@@ -161,21 +161,6 @@ class EntityCommander:
             unit = attributes.get(ATTR_UNIT_OF_MEASUREMENT) or UnitOfPower.WATT
             bounds = (float("-inf") if low is None else low, float("inf") if high is None else high)
             raise ValueOutOfRange(f"{self._name}: value of {self._command.entity}", value, *bounds, unit)
-
-    def _check_reserve(self, order: Order, readings: Readings) -> None:
-        if order.reserve is None:
-            return
-        reading = readings[order.reserve.field]
-        known = reading.value if reading.quality in (Quality.GOOD, Quality.STALE) else None
-        if not isinstance(known, int):
-            raise ReserveReached(
-                f"{self._name}: {order.reserve.field} is not known now, so the reserve of "
-                f"{order.reserve.minimum} can't be kept"
-            )
-        if known <= order.reserve.minimum:
-            raise ReserveReached(
-                f"{self._name}: {order.reserve.field} is {known}, the reserve is {order.reserve.minimum}"
-            )
 
     # --- the entity -------------------------------------------------------------------------------------
 
@@ -264,7 +249,7 @@ class EntityCommander:
         else:
             self._blind_since = None
         try:
-            self._check_reserve(order, readings)
+            require_reserve(self._name, order, readings)
         except ReserveReached as error:
             self._stop_reason = str(error)
             self._wake.set()

@@ -81,6 +81,19 @@ class Order:
     reserve: Reserve | None = None
 
 
+def require_reserve(name: str, order: Order, readings: Readings) -> None:
+    """Raise ReserveReached unless what the named device tells of its storage is above the order's reserve."""
+    if order.reserve is None:
+        return
+    field, minimum = order.reserve.field, order.reserve.minimum
+    reading = readings[field]
+    known = reading.value if reading.quality in (Quality.GOOD, Quality.STALE) else None
+    if not isinstance(known, int):
+        raise ReserveReached(f"{name}: {field} is not known now, so the reserve of {minimum} can't be kept")
+    if known <= minimum:
+        raise ReserveReached(f"{name}: {field} is {known}, the reserve is {minimum}")
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class CommandStatus:
     """The commander's state, the order it is about, and why it last ended or failed."""
@@ -221,7 +234,7 @@ class Commander:
         if not low <= order.power_w <= high:
             what = f"{self._device.name}: power to {order.name.replace('_', ' ')}"
             raise ValueOutOfRange(what, order.power_w, low, high, "W")
-        self._check_reserve(order, self._device.readings)
+        require_reserve(self._device.name, order, self._device.readings)
         for condition in command.preconditions:
             found = await self._device.number(condition.point)
             if not condition.test.accepts(found):
@@ -252,21 +265,6 @@ class Commander:
         profile = self._device.bound.profile if self._device.bound is not None else self._device.profile
         unit = profile.point(bound).unit
         return float(convert(value, unit, Unit.W) if convertible(unit, Unit.W) else value)
-
-    def _check_reserve(self, order: Order, readings: Readings) -> None:
-        """Raise ReserveReached when the order must not go on."""
-        if order.reserve is None:
-            return
-        reading = readings[order.reserve.field]
-        known = reading.value if reading.quality in (Quality.GOOD, Quality.STALE) else None
-        if not isinstance(known, int):
-            raise ReserveReached(
-                f"{self._device.name}: {order.reserve.field} is not known now, so the reserve of "
-                f"{order.reserve.minimum} can't be kept"
-            )
-        if known <= order.reserve.minimum:
-            name, minimum = order.reserve.field, order.reserve.minimum
-            raise ReserveReached(f"{self._device.name}: {name} is {known}, the reserve is {minimum}")
 
     async def _plan(
         self, steps: Sequence[Step], command: Command, order: Order, saved: dict[str, Fraction]
