@@ -23,6 +23,20 @@ class LimitDescription(NumberEntityDescription):
     of_price: bool = False
 
 
+def _price(key: str) -> LimitDescription:
+    return LimitDescription(
+        key=key,
+        translation_key=key,
+        native_min_value=0,
+        native_max_value=MAX_PRICE / MICRO,
+        native_step=0.001,
+        mode=NumberMode.BOX,
+        entity_category=EntityCategory.CONFIG,
+        factor=MICRO,
+        of_price=True,
+    )
+
+
 LIMITS = (
     LimitDescription(
         key="reserve_permille",
@@ -35,39 +49,9 @@ LIMITS = (
         entity_category=EntityCategory.CONFIG,
         factor=10,
     ),
-    LimitDescription(
-        key="price_floor",
-        translation_key="price_floor",
-        native_min_value=0,
-        native_max_value=MAX_PRICE / MICRO,
-        native_step=0.001,
-        mode=NumberMode.BOX,
-        entity_category=EntityCategory.CONFIG,
-        factor=MICRO,
-        of_price=True,
-    ),
-    LimitDescription(
-        key="price_ceiling",
-        translation_key="price_ceiling",
-        native_min_value=0,
-        native_max_value=MAX_PRICE / MICRO,
-        native_step=0.001,
-        mode=NumberMode.BOX,
-        entity_category=EntityCategory.CONFIG,
-        factor=MICRO,
-        of_price=True,
-    ),
-    LimitDescription(
-        key="hand_back_price",
-        translation_key="hand_back_price",
-        native_min_value=0,
-        native_max_value=MAX_PRICE / MICRO,
-        native_step=0.001,
-        mode=NumberMode.BOX,
-        entity_category=EntityCategory.CONFIG,
-        factor=MICRO,
-        of_price=True,
-    ),
+    _price("price_floor"),
+    _price("price_ceiling"),
+    _price("hand_back_price"),
     LimitDescription(
         key="confirmations",
         translation_key="confirmations",
