@@ -87,6 +87,12 @@ def _score(account: AccountView) -> StateType:
     return None if tenths is None else tenths / 10
 
 
+def _reliability(account: AccountView) -> StateType:
+    # Without any sale the ledger tells what it takes for granted of newcomers: nothing about this home.
+    known = account.reputation
+    return known.delivered_permille / 10 if known.agreed_wh else None
+
+
 MONEY = (
     HomeSensorDescription(
         key="balance",
@@ -180,7 +186,7 @@ MARKET = (
         native_unit_of_measurement=PERCENTAGE,
         state_class=SensorStateClass.MEASUREMENT,
         suggested_display_precision=1,
-        value=_of_account(lambda account: account.reputation.delivered_permille / 10),
+        value=_of_account(_reliability),
     ),
 )
 

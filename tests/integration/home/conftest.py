@@ -44,6 +44,8 @@ class Street:
         self.world = node.world
         self.calls: list[ServiceCall] = async_mock_service(hass, "test", "automation")
         self._boundary = self._next_boundary()
+        self._registers: dict[str, tuple[int, int]] = {}
+        """What each home's meter counted so far: imported and exported Wh."""
 
     @property
     def data(self) -> Any:
@@ -115,11 +117,12 @@ class Street:
         """Jump over a trade's window with these Wh measured in each slot, until it is settled."""
         boundaries = range(trade.start, trade.end + 1, SLOT)
         self.world.now = trade.end + 60
-        rows = list(enumerate(boundaries))
         seller, buyer = self._name(trade.seller.key), self._name(trade.buyer.key)
-        for name, step in ((seller, (0, exported)), (buyer, (imported, 0))):
-            record = self.world.reading(name, [(end, n * step[0], n * step[1]) for n, end in rows])
-            await self.data.client.submit(record.envelope)
+        for name, bought, sold in ((seller, 0, exported), (buyer, imported, 0)):
+            before = self._registers.get(name, (0, 0))
+            rows = [(end, before[0] + n * bought, before[1] + n * sold) for n, end in enumerate(boundaries)]
+            self._registers[name] = rows[-1][1:]
+            await self.data.client.submit(self.world.reading(name, rows).envelope)
         await self.node.mine()
         self.world.now = trade.end + 1800
         await self.node.mine()

@@ -94,7 +94,19 @@ async def test_score_and_reliability(street: Street) -> None:
     await street.node.mine()
     await street.until(lambda: value(street, "score") == "7.0")
     assert state(street, "sensor.test_street_score").attributes["scores"] == 1
-    assert float(value(street, "delivered_as_agreed")) > 0
+
+
+async def test_delivered_as_agreed_is_unknown_until_a_sale_was_settled(street: Street) -> None:
+    assert value(street, "delivered_as_agreed") == "unknown"
+    bought = await street.buy()
+    await street.settle(bought, 500, 500)
+    # Who bought has delivered nothing, and failed at nothing.
+    assert value(street, "delivered_as_agreed") == "unknown"
+    offer = await street.offer("anna", quantity=1_000)
+    sold = await street.agreed(await street.home("bert").accept(offer, 1_000))
+    await street.settle(sold, exported=250, imported=250)
+    # 500 of 1,000 Wh, and the 10 kWh at 90 % that every newcomer starts with.
+    await street.until(lambda: value(street, "delivered_as_agreed") == "86.3")
 
 
 async def test_before_the_home_is_a_member(hass: HomeAssistant, node: Any, make_entry: Any) -> None:
