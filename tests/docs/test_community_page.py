@@ -1,12 +1,8 @@
 """docs/community.md: its commands are run in order, its tables are the source's, its unit starts a node."""
 
 import configparser
-import json
-import os
 import shlex
 import shutil
-import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -19,10 +15,11 @@ from ledger_core.keys import SoftwareSigner
 from ledger_core.records.types import Role
 from ledger_core.rules.finality import quorum_reached
 from ledger_core.rules.genesis import genesis_state
-from tests.docs.pages import ROOT, fenced, page, table_of
+from tests.docs.pages import fenced, page, table_of
+from tests.docs.programs import readiness_of
 from tests.node.cli_world import around_noon
 from tests.node.peer_world import free_ports
-from tests.node.test_cli_document import COMMAND, Shell
+from tests.node.test_cli_document import Shell
 
 COMMUNITY = page("community")
 
@@ -120,18 +117,5 @@ def test_the_unit_starts_a_node(shell: Keeper, tmp_path: Path) -> None:
     shell.run("energy-ledger keys new home.key")
     shell.run(f"energy-ledger found --data {tmp_path / 'node'} --name Street --key home.key --home One")
     words = [str(tmp_path / "node") if word == directory else word for word in words]
-    quiet = ["--peer-host", "127.0.0.1", "--peer-port", "0", "--discovery", "no"]
-    with subprocess.Popen(
-        [*COMMAND, *words, *quiet],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        umask=int(service["UMask"], 8),
-    ) as process:
-        try:
-            assert process.stdout is not None
-            assert json.loads(process.stdout.readline())["ready"] is True
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(int(service["TimeoutStopSec"])) == 0
-        finally:
-            process.kill()
+    ready = readiness_of(words, limit_s=int(service["TimeoutStopSec"]), umask=int(service["UMask"], 8))
+    assert ready["ready"] is True
