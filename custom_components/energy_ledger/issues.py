@@ -17,8 +17,6 @@ OUT_OF_SYNC: Final = "out_of_sync"
 VOTED_ELSEWHERE: Final = "voted_elsewhere"
 NOT_APPROVED: Final = "not_approved"
 DISK_FULL: Final = "disk_full"
-DEVICE_LOST: Final = "device_lost"
-"""Created by the device itself, under its subentry's id."""
 
 PATIENCE_S: Final = 15 * 60
 """How long a node may sync and a membership wait before it is an issue."""

@@ -11,9 +11,9 @@ from homeassistant.helpers import issue_registry as ir
 from .const import DOMAIN, ISSUE_NODE_CANNOT_START, ISSUE_NODE_VERSION_MISMATCH
 from .count_repair import ACCEPTS, AcceptCountFlow
 from .data import EnergyLedgerEntry
+from .device_runtime.watch import ISSUE_LOST
 from .issues import (
     CLOCK,
-    DEVICE_LOST,
     DISK_FULL,
     DISK_NEEDED_BYTES,
     NOT_APPROVED,
@@ -57,7 +57,7 @@ CHECKS: Final[dict[str, Check]] = {
     CLOCK: _clock_is_right,
     NOT_APPROVED: _is_approved,
     DISK_FULL: _disk_has_room,
-    DEVICE_LOST: _device_is_back,
+    ISSUE_LOST: _device_is_back,
 }
 """Issues that the user cures elsewhere: the flow ends once the check says so."""
 

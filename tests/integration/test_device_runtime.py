@@ -2,6 +2,7 @@
 
 import threading
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,18 @@ from homeassistant.core import HomeAssistant, State
 from homeassistant.helpers import device_registry as dr
 from homeassistant.helpers import entity_registry as er
 from homeassistant.helpers import issue_registry as ir
-from pytest_homeassistant_custom_component.common import MockConfigEntry  # type: ignore[import-untyped]
+from homeassistant.util import dt as dt_util
+from pytest_homeassistant_custom_component.common import (  # type: ignore[import-untyped]
+    MockConfigEntry,
+    async_fire_time_changed,
+)
 
+from custom_components.energy_ledger import repairs
 from custom_components.energy_ledger.const import DOMAIN, issue_id
 from custom_components.energy_ledger.device_runtime import manager as manager_module
-from custom_components.energy_ledger.device_runtime import runtime as runtime_module
 from custom_components.energy_ledger.device_runtime.modbus_device import link_pool
 from custom_components.energy_ledger.device_runtime.runtime import DeviceRuntime
+from custom_components.energy_ledger.device_runtime.watch import ISSUE_EXCHANGED, ISSUE_LOST, LOST_AFTER_S
 from custom_components.energy_ledger.devices.commands import CommandState, Order
 from custom_components.energy_ledger.devices.device import Availability
 from custom_components.energy_ledger.devices.errors import CommandRefused, CommandUnsupported
@@ -183,11 +189,52 @@ async def test_another_device_is_told_from_the_one_set_up(
         entry = await make_entry(node, subentries=[device(home, "goodwe_et", "pv", serial="ANOTHER")])
         pv = runtime_of(entry, "pv")
         assert pv.availability is Availability.WRONG_DEVICE
-        name = issue_id(runtime_module.ISSUE_EXCHANGED, pv.settings.subentry_id)
+        name = issue_id(ISSUE_EXCHANGED, pv.settings.subentry_id)
         issue = ir.async_get(hass).async_get_issue(DOMAIN, name)
         assert issue is not None
         assert "ANOTHER was set up" in (issue.translation_placeholders or {})["error"]
         assert pv.nameplate[Field.SERIAL]
+
+
+async def test_a_device_that_is_away_for_long_is_reported_until_it_is_back(
+    hass: HomeAssistant, node: ApiWorld, make_entry: EntryMaker
+) -> None:
+    async with simulated("byd_battery_box") as home:
+        entry = await make_entry(node, subentries=[device(home, "byd_battery_box", "battery")])
+        battery = runtime_of(entry, "battery")
+        name = issue_id(ISSUE_LOST, battery.settings.subentry_id)
+
+        def issue() -> ir.IssueEntry | None:
+            return ir.async_get(hass).async_get_issue(DOMAIN, name)
+
+        async def away_for(seconds: float) -> None:
+            await battery.coordinator.async_refresh()
+            assert battery.availability is Availability.OFFLINE
+            async_fire_time_changed(hass, dt_util.utcnow() + timedelta(seconds=seconds))
+            await hass.async_block_till_done()
+
+        home.links["byd_battery_box"].inject(Fault(FaultKind.OFFLINE))
+        await away_for(LOST_AFTER_S - 10)
+        assert issue() is None, "a restart is not worth a word"
+        await away_for(LOST_AFTER_S + 10)
+        found = issue()
+        assert found is not None
+        assert found.is_fixable
+        assert (found.translation_placeholders or {})["device"] == battery.name
+        flow = await repairs.async_create_fix_flow(hass, name, found.data)
+        flow.hass = hass
+        still: Any = await flow.async_step_confirm({})  # type: ignore[attr-defined]
+        assert still["errors"] == {"base": "not_resolved"}
+        home.links["byd_battery_box"].clear()
+        done: Any = await flow.async_step_confirm({})  # type: ignore[attr-defined]
+        assert done["type"] == "create_entry"
+        assert issue() is None
+
+        home.links["byd_battery_box"].inject(Fault(FaultKind.OFFLINE))
+        await away_for(LOST_AFTER_S + 10)
+        assert issue() is not None
+        assert await hass.config_entries.async_unload(entry.entry_id)
+        assert issue() is None
 
 
 async def test_devices_that_cannot_be_used_say_why(

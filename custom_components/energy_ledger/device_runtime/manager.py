@@ -16,7 +16,7 @@ from .entity_readings import EntityReadings
 from .modbus_device import ModbusDevice, async_open
 from .profiles import async_profile
 from .registration import ISSUE_NOT_APPROVED, ISSUE_REFUSED, AssetRegistrar
-from .runtime import ISSUE_EXCHANGED, DeviceRuntime
+from .runtime import DeviceRuntime
 from .settings import DeviceSettings, EntitySource, ModbusSource
 from .sources import BrokenSource
 from .storage import DeviceStore
@@ -77,7 +77,7 @@ class DeviceManager:
         await asyncio.gather(*(runtime.close() for runtime in runtimes))
         await self._store.async_save()
         for runtime in runtimes:
-            for key in (ISSUE_EXCHANGED, ISSUE_REFUSED, ISSUE_NOT_APPROVED):
+            for key in (ISSUE_REFUSED, ISSUE_NOT_APPROVED):
                 # What still holds is told again after the next start; a device may be gone by then.
                 ir.async_delete_issue(self._hass, DOMAIN, issue_id(key, runtime.settings.subentry_id))
 

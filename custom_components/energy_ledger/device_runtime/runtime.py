@@ -6,11 +6,9 @@ from typing import Any, Final
 
 from homeassistant.config_entries import ConfigEntry
 from homeassistant.core import HomeAssistant, callback
-from homeassistant.helpers import issue_registry as ir
 
 from ledger_core.records.types import AssetKind, Carrier
 
-from ..const import DOMAIN, issue_id
 from ..devices.commands import CommandStatus
 from ..devices.device import Availability
 from ..devices.errors import DeviceError
@@ -24,10 +22,10 @@ from .parts import commands_of, fields_of, own_capacity_wh, own_rating_w
 from .settings import DeviceSettings, EntitySource, ModbusSource
 from .sources import BrokenSource
 from .storage import DeviceStore, StoredNote
+from .watch import DeviceWatch
 
 _LOGGER = logging.getLogger(__name__)
 
-ISSUE_EXCHANGED: Final = "device_exchanged"
 # So many readings in a row must tell another rating before it is believed.
 _CONFIRMATIONS: Final = 3
 _RATING: Final = "rating_w"
@@ -59,6 +57,7 @@ class DeviceRuntime:
         reading = source.device if isinstance(source, ModbusDevice) else source
         interval = settings.source.poll_s if isinstance(settings.source, ModbusSource) else None
         self.coordinator = DeviceCoordinator(hass, entry, settings, reading, interval)
+        self._watch = DeviceWatch(hass, entry, settings, self.coordinator)
         self._wire_commander()
         self._odd: dict[str, tuple[int, int]] = {}
         self._status_listeners: list[Callable[[], None]] = []
@@ -213,7 +212,7 @@ class DeviceRuntime:
     def _on_update(self) -> None:
         """After every poll, good or bad."""
         readings = self.coordinator.data
-        self._watch()
+        self._watch.look()
         if self.availability not in (Availability.OFFLINE, Availability.WRONG_DEVICE):
             self._keep("fields", sorted(field.value for field in self.fields))
             self._follow(_RATING, self.settings.rating_follows, own_rating_w, readings, self.rating_w)
@@ -254,19 +253,3 @@ class DeviceRuntime:
         if self._kept(what, None) != value:
             self._store.device(self.settings.uid).setdefault(what, {})[self.kind.value] = value
             self._store.save_later()
-
-    def _watch(self) -> None:
-        """Tell the user about a device that is another one now; take it back when it is not."""
-        name = issue_id(ISSUE_EXCHANGED, self.settings.subentry_id)
-        if self.availability is not Availability.WRONG_DEVICE:
-            ir.async_delete_issue(self._hass, DOMAIN, name)
-            return
-        ir.async_create_issue(
-            self._hass,
-            DOMAIN,
-            name,
-            is_fixable=False,
-            severity=ir.IssueSeverity.WARNING,
-            translation_key=ISSUE_EXCHANGED,
-            translation_placeholders={"device": self.name, "error": str(self.error or "")},
-        )

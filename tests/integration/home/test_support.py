@@ -25,6 +25,7 @@ from custom_components.energy_ledger.const import (
     SUBENTRY_DEVICE,
     issue_id,
 )
+from custom_components.energy_ledger.device_runtime.watch import ISSUE_LOST
 from custom_components.energy_ledger.diagnostics import (
     async_get_config_entry_diagnostics,
     async_get_device_diagnostics,
@@ -32,7 +33,6 @@ from custom_components.energy_ledger.diagnostics import (
 from custom_components.energy_ledger.events import BUS_EVENT, EndReason, delivery_ended
 from custom_components.energy_ledger.issues import (
     CLOCK,
-    DEVICE_LOST,
     DISK_FULL,
     NOT_APPROVED,
     OUT_OF_SYNC,
@@ -287,14 +287,14 @@ async def test_a_device_that_is_lost(street: Street) -> None:
     ir.async_create_issue(
         street.hass,
         DOMAIN,
-        issue_id(DEVICE_LOST, "b"),
+        issue_id(ISSUE_LOST, "b"),
         is_fixable=True,
         severity=ir.IssueSeverity.WARNING,
-        translation_key=DEVICE_LOST,
+        translation_key=ISSUE_LOST,
         translation_placeholders={"device": "Battery", "error": "no answer"},
-        data={"issue": DEVICE_LOST, "subentry_id": "b"},
+        data={"issue": ISSUE_LOST, "subentry_id": "b"},
     )
-    flow = await fix(street, DEVICE_LOST, "b")
+    flow = await fix(street, ISSUE_LOST, "b")
     result = await flow.async_step_confirm({})
     assert result["errors"] == {"base": "not_resolved"}
     assert result["description_placeholders"] == {
