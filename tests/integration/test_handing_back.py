@@ -11,7 +11,7 @@ from custom_components.energy_ledger.events import Happening
 from custom_components.energy_ledger.flows.creating import community_schema, read_parameters
 from custom_components.energy_ledger.trading.gate_model import Block, DeviceNow, SaleView, TradeState
 from custom_components.energy_ledger.trading.handing_back import costs, lasting_reason, new_end
-from ledger_core.client import TimedOutError
+from ledger_core.client import RefusedError, TimedOutError
 from ledger_core.client.bodies import OfferTerms
 from ledger_core.client.home import Home
 from ledger_core.community import Parameters, parse_parameters
@@ -165,13 +165,44 @@ async def test_a_lost_device_hands_back_before_the_window(homes: Street) -> None
         await wait_and_look(homes)
     (short,) = [each for each in homes.heard["anna"] if each.kind is Happening.SHORTFALL]
     assert (short.data["reason"], short.data["missing_kwh"]) == ("device_lost", 0.5)
-    homes.trading("anna")._desk.notebook.pages.handed_back.clear()
-    await wait_and_look(homes)
+    assert homes.trading("anna").end_reason(trade) is None, "nothing was sent"
+    await homes.look()
+    assert homes.trading("anna").end_reason(trade) == "device_lost", "at the next look it is tried again"
     await homes.mine()
     assert homes.entries["bert"].runtime_data.ledger.data.trades == ()
     (told,) = [each for each in homes.heard["bert"] if each.kind is Happening.TRADE_TERMINATED]
     assert (told.data["trade"], told.data["reason"]) == (trade, "partner")
     assert homes.commands == []
+
+
+async def test_what_may_have_been_sent_is_sent_again_as_it_was(homes: Street) -> None:
+    """And what the ledger refuses is ended anew."""
+    await homes.turn_on("anna")
+    trade, start = await sold(homes, 200_000)
+    await homes.until_time(start)
+    set_battery(homes.hass, "anna", soc=10)
+    await homes.hass.async_block_till_done()
+    home = homes.entries["anna"].runtime_data.home
+    pages = homes.trading("anna")._desk.notebook.pages
+    with patch.object(type(home.client), "submit", side_effect=TimedOutError("timeout", "later")):
+        await wait_and_look(homes)
+    (record,) = home.unsent
+    assert pages.handed_back[trade].record == record
+    refused = RefusedError("termination_end", "too late", 409)
+    with patch.object(type(home.client), "submit", side_effect=refused):
+        await homes.look()
+    assert (trade in pages.handed_back, list(home.unsent)) == (False, [])
+    with patch.object(type(home.client), "submit", side_effect=TimedOutError("timeout", "later")):
+        await homes.look()
+    (record,) = home.unsent
+    await homes.look()
+    assert list(home.unsent) == []
+    assert pages.handed_back[trade].record == record
+    await homes.mine()
+    (told,) = [each for each in homes.heard["bert"] if each.kind is Happening.TRADE_TERMINATED]
+    assert told.data["trade"] == trade
+    homes.trading("anna")._desk.notebook.lose(record)
+    assert homes.trading("anna").end_reason(trade) is None, "a lost record ended nothing"
 
 
 @pytest.mark.parametrize("world", [founded_by_default()], indirect=True)

@@ -74,7 +74,7 @@ def community_schema() -> vol.Schema:
                 CONF_MONEY, ["mutual_credit", "prepaid"]
             ),
             vol.Required(CONF_CREDIT, default=50): _number(0, 1_000_000, ""),
-            # Of the rest's price: dear enough to keep one's word, and cheap enough to tell early if one can't.
+            # Dear enough to keep one's word, cheap enough to tell early where one can't.
             vol.Required(CONF_TERMINATION, default=10): _number(0, 100, PERCENTAGE),
             vol.Required(CONF_APPROVAL, default="owner"): _choice(CONF_APPROVAL, ["owner", "authority"]),
         }

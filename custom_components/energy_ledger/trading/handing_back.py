@@ -7,6 +7,7 @@ come to the shortfall costs the shortfall price. The cheaper one is taken; endin
 """
 
 import logging
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -148,19 +149,33 @@ class HandingBack:
             async_tell(self.hass, self.entry.entry_id, event)
         end = new_end(trade, now, slot_s)
         known = self.notebook.pages.handed_back.get(trade.trade)
-        if end is None or (known is not None and known.end <= end and now < known.end):
+        if known is not None and now < known.end:
+            home = self.entry.runtime_data.home
+            # What may not have arrived is sent again as it was signed: it counts once.
+            if known.record in home.unsent and await self._send(home.resubmit(known.record)) is None:
+                del self.notebook.pages.handed_back[trade.trade]
+            return
+        if end is None:
             return
         price = costs(trade, end, slot_s, await self._asked_permille(), extra)
         if not price.worth_ending:
             _LOGGER.debug("%s: ending costs %s, the shortfall %s", trade.trade, price.ending, price.shortfall)
             return
-        self.notebook.pages.handed_back[trade.trade] = HandedBack(
-            reason=row.reason.value, end=end, at=int(now), compensation=price.ending
-        )
+        home = self.entry.runtime_data.home
+        record = await self._send(home.terminate(trade.trade, end, price.ending))
+        if record is not None:
+            self.notebook.pages.handed_back[trade.trade] = HandedBack(
+                record=record, reason=row.reason.value, end=end, at=int(now), compensation=price.ending
+            )
+
+    async def _send(self, sending: Awaitable[str]) -> str | None:
+        """Return the id of a record that was sent, or may have been; None: it was not."""
         try:
-            await self.entry.runtime_data.home.terminate(trade.trade, end, price.ending)
+            return await sending
         except LedgerError as error:
             _LOGGER.warning("%s: the rest of a trade was not ended: %s", self.entry.title, error)
+            record = error.details.get("record")
+            return None if record is None else str(record)
 
     async def _asked_permille(self) -> int:
         """Return the part of the rest's price that ending alone costs in this community."""

@@ -58,6 +58,8 @@ class HandedBack(Struct, kw_only=True):
     end: int
     at: int
     compensation: int
+    record: str = ""
+    """The termination."""
 
 
 class Pages(Struct, kw_only=True):
@@ -157,6 +159,8 @@ class Notebook:
             if answer.state != "agreed":
                 answer.state = "lost"
         self.pages.offers.pop(record, None)
+        handed_back = self.pages.handed_back
+        self.pages.handed_back = {name: row for name, row in handed_back.items() if row.record != record}
 
     def _answers_of(self, record: str) -> list[Answer]:
         return [answer for answer in self.pages.answers.values() if answer.record == record]
