@@ -34,7 +34,8 @@ LIMIT_S = 120.0
 def pipeline_seconds(sample: Sample) -> float:
     """Verify and apply everything in memory; returns the seconds."""
     started = time.perf_counter()
-    sample.pipeline(sample.start(), WORKERS)
+    with Verifier(WORKERS) as verifier:
+        sample.pipeline(sample.start(), verifier)
     return time.perf_counter() - started
 
 

@@ -33,9 +33,10 @@ def spendable(ctx: Context, member: bytes) -> int:
     return row.balance + ctx.credit_limit - row.held
 
 
-def require_spendable(ctx: Context, member: bytes, amount: int) -> None:
-    """Raise RuleError `funds_insufficient` unless a member can pay an amount."""
-    left = spendable(ctx, member)
+def require_spendable(ctx: Context, member: bytes, amount: int) -> AccountRow:
+    """Return a member's account; raises RuleError `funds_insufficient` unless it can pay an amount."""
+    row = account(ctx, member)
+    left = row.balance + ctx.credit_limit - row.held
     if amount > left:
         raise RuleError(
             "funds_insufficient",
@@ -44,13 +45,13 @@ def require_spendable(ctx: Context, member: bytes, amount: int) -> None:
             needed=amount,
             left=left,
         )
+    return row
 
 
 def hold(ctx: Context, member: bytes, amount: int) -> None:
     """Set an amount aside; raises RuleError `funds_insufficient`."""
     if amount:
-        require_spendable(ctx, member, amount)
-        row = account(ctx, member)
+        row = require_spendable(ctx, member, amount)
         ctx.put(ctx.state.accounts, member, AccountRow(row.balance, row.held + amount))
 
 
@@ -92,8 +93,7 @@ def charge_fee(ctx: Context, body: Body) -> int:
     if isinstance(body, Transfer) and body.kind is TransferKind.ISSUE:
         return 0
     if fee:
-        require_spendable(ctx, payer, fee)
-        row = account(ctx, payer)
+        row = require_spendable(ctx, payer, fee)
         ctx.put(ctx.state.accounts, payer, AccountRow(row.balance - fee, row.held))
     return fee
 

@@ -51,6 +51,8 @@ def next_target(parameters: Parameters, genesis_time: int, parent_height: int, p
     The genesis is the anchor: at its easiest target, on schedule.
     """
     drift = parent_time - genesis_time - parameters.block_spacing_s * parent_height
+    if drift >= 0:
+        return easiest_target(parameters)
     easiest = MAX_HASH >> parameters.min_difficulty_bits
     return compact_target(asert_target(easiest, drift, parameters.difficulty_half_life_s, easiest))
 

@@ -90,12 +90,14 @@ def _export_claim(line: Line) -> int:
 def metered(ctx: Context, meter: bytes, slot_end: int, direction: int) -> int | None:
     """Return the Wh that a meter counted in the slot ending at a boundary; None without both boundaries."""
     before = after = None
+    slot_start = slot_end - ctx.parameters.slot_s
     for row in ctx.state.boundaries.get(meter, ()):
-        if row.end == slot_end - ctx.parameters.slot_s:
+        if row.end == slot_start:
             before = row
-        elif row.end == slot_end:
+        elif row.end >= slot_end:
             after = row
-    if before is None or after is None:
+            break
+    if before is None or after is None or after.end != slot_end:
         return None
     if direction == EXPORTED:
         return after.export_wh - before.export_wh

@@ -151,7 +151,7 @@ class State:
 
     def hash(self) -> bytes:
         """Return the state hash: equal for equal states, however they were reached."""
-        digests = b"".join(table.number.to_bytes(2) + table.digest() for table in self._hashed if table)
+        digests = b"".join([table.number.to_bytes(2) + table.digest() for table in self._hashed if table])
         return sha256(STATE_DOMAIN + self.chain_id + digests + self.seen.digest()).digest()
 
     def undo(self, undo: Undo) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from hashlib import sha256
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ import msgspec
 from ledger_core.rules.buckets import Buckets
 
 _encoder = msgspec.msgpack.Encoder()
+_key = itemgetter(0)
 
 
 @lru_cache(maxsize=128)
@@ -65,8 +67,7 @@ class Table[K, V](dict[K, V]):
 
     def sorted_items(self) -> list[tuple[K, V]]:
         """Return the rows in the order of their keys."""
-        # No key is there twice, so that rows are never compared.
-        return sorted(self.items())
+        return sorted(self.items(), key=_key)
 
     def encode(self) -> bytes:
         """Return the table's canonical bytes."""

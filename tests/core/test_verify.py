@@ -36,7 +36,7 @@ def world() -> World:
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Verify a few signatures at once, so that a small chain has enough to do for all helpers."""
-    monkeypatch.setattr(verify_module, "BATCH_SIGNATURES", 4)
+    monkeypatch.setattr(verify_module, "AHEAD_SIGNATURES", 16)
     monkeypatch.setattr(verify_module, "THREAD_SIGNATURES", 2)
 
 
