@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nacl.bindings import crypto_sign, crypto_sign_seed_keypair
+
 from tests.docs.independent import (
     BODY,
     SIGNATURE,
@@ -208,6 +210,31 @@ class Chain:
         self.nodes.pop(index, None)
         if roles & 2 and node is not None:
             self.nodes[index] = node
+
+
+def sign_record(body: list[Any], seed: bytes, chain_id: bytes) -> tuple[list[Any], bytes]:
+    """Return the envelope of a record without co-signatures, decoded, and the record's id."""
+    data = encode(body)
+    message = b"energy-ledger/record/1\0" + chain_id + data
+    return [data, crypto_sign(message, crypto_sign_seed_keypair(seed)[1])[:64], []], H(message)
+
+
+def mine(chain: Chain, envelopes: list[list[Any]], seed: bytes, now: int) -> list[bytes]:
+    """Make the block after a chain's tip: header, signature, body. It must be no checkpoint."""
+    community = chain.community
+    key, secret = crypto_sign_seed_keypair(seed)
+    body = encode([envelopes, []])
+    _, _, leaves = read_block_body(body, community.chain_id)
+    target = wanted_target(community, chain.height, chain.times[-1])
+    for nonce in range(2**64):
+        header = HEADER.pack(
+            *(1, chain.height + 1, chain.hash, merkle_root(leaves), len(leaves), bytes(32)),
+            *(now, target, key, nonce),
+        )
+        block_hash = H(header)
+        if int.from_bytes(block_hash) <= expand(target):
+            return [header, crypto_sign(b"energy-ledger/block/1\0" + block_hash, secret)[:64], body]
+    raise AssertionError
 
 
 # State

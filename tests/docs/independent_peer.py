@@ -223,6 +223,24 @@ class Peer:
                 await self.say([3, message[1], [int(time.time()), genesis, 0, genesis]])
         raise AssertionError
 
+    async def give_record(self, envelope: list[Any], record_id: bytes) -> None:
+        """Announce a record, and give it when it is asked for."""
+        await self.say([13, [record_id]])
+        (wanted,) = await self.answer(14)
+        need(wanted == [record_id], "another record is asked for")
+        await self.say([15, [envelope]])
+
+    async def give_block(self, block: list[bytes]) -> None:
+        """Announce a block, and give its body when it, or its short form, is asked for."""
+        header, signature, body = block
+        await self.say([4, [header, signature], 0, 0])
+        async for message in self.messages():
+            if message[0] in (7, 9):
+                places = message[1] if message[0] == 7 else [message[1]]
+                need([place[1] for place in places] == [H(header)], "another block is asked for")
+                await self.say([8, [[H(header), body]]])
+                return
+
     async def headers(self, locator: list[list[Any]], limit: int = 2000) -> list[list[bytes]]:
         """Ask for headers; return `[header, signature]` of each."""
         await self.say([5, locator, limit])

@@ -16,16 +16,21 @@ from ledger_core import community
 from ledger_core.chain.proofs import prove_inclusion
 from ledger_core.chain.store.blockfile import write_blocks
 from ledger_core.keys import SealingCost, SoftwareSigner, address, save_key, seed_text
+from ledger_core.node.engine.settings import EngineSettings
 from ledger_core.records import assets, block, codec, invitations, members, offers, readings, types, votes
 from ledger_core.records.block import decode_block_body
-from ledger_core.rules import rows
+from ledger_core.rules import assets as assets_rule
+from ledger_core.rules import readings as readings_rule
+from ledger_core.rules import reputation, rows
 from ledger_core.rules.apply import apply_block
 from ledger_core.rules.deadlines import CLOSED, FORMER_NODE, INVITATION, OFFER, WAITING
 from ledger_core.rules.genesis import genesis_state
+from ledger_core.rules.headers import MEDIAN_SPAN
 from ledger_core.rules.prepare import prepare_block
 from ledger_core.rules.registry import FEE_KINDS
 from ledger_core.rules.state import State
 from ledger_core.synthetic import Config, SyntheticChain
+from ledger_core.units import MAX_AMOUNT
 from tests.core.golden import FOLDER
 from tests.core.golden import read as committed
 from tests.docs import independent, independent_chain, shapes
@@ -137,6 +142,26 @@ def test_domain_tags() -> None:
 def test_deadlines_of_the_rules() -> None:
     listed = table_of(page("rules"), "Deadlines")
     assert [int(cells[0]) for cells in listed] == [OFFER, WAITING, CLOSED, INVITATION, FORMER_NODE]
+
+
+def test_figures_of_the_rules() -> None:
+    words = " ".join(page("rules").split())
+    for figure in (
+        f"more than {community.FUTURE_LIMIT_S} s ahead of the reader's clock",
+        f"last {MEDIAN_SPAN} block times",
+        f"at most {community.MAX_MEMBERS}.",
+        f"{readings_rule.TOLERANCE_PERMILLE} // 1000 + {readings_rule.TOLERANCE_WH} Wh",
+        f"leaves {reputation.DECAY_PERMILLE}/1000",
+        f"zero after {reputation.MEMORY_DAYS} days",
+        f"at least {EngineSettings().vote_depth} blocks on it",
+        f"at most {shapes.number(MAX_AMOUNT)} exist",
+    ):
+        assert figure in words
+    stores = re.findall(r"`(\w+)`", re.findall(r"Stores \(([^)]+)\)", words)[0])
+    assert set(stores) == {kind.value for kind in assets_rule.STORES}
+    others = re.findall(r"`(\w+)`", re.findall(r"any kind but ([^)]+)\)", words)[0])
+    assert {*others, *assets_rule.SUPPLIERS} == set(types.AssetKind)
+    assert not {*others} & assets_rule.SUPPLIERS
 
 
 # The independent reader

@@ -39,11 +39,12 @@ from ledger_core.node.peers.handshake import (
     _Welcome,
 )
 from ledger_core.node.peers.key_schedule import Ephemeral
+from ledger_core.node.peers.limits import _CLOCK_TOLERANCE, _CONTROL_BURST, _CONTROL_PER_SECOND
 from ledger_core.records.types import Role
 from tests.docs import independent, independent_chain, shapes
 from tests.docs.independent_peer import Initiator, linked
 from tests.docs.pages import ROOT, examples, page, table_of
-from tests.node.processes import FAST, Street, seeded, street
+from tests.node.processes import FAST, Street, make_street, seeded
 
 PROTOCOL = page("protocol")
 HANDSHAKE: dict[str, type[Any]] = {
@@ -142,6 +143,19 @@ def test_points_of_patience() -> None:
     assert {float(cells[0]) for cells in table_of(PROTOCOL, "Bans and patience", 2)} == points
 
 
+REFUSING = ("bridge_policy.py", "peers/admission.py", "peers/handshake.py", "peers/registry.py")
+
+
+def test_refusals() -> None:
+    """Each code with which a node refuses another stands on the page."""
+    codes = set()
+    for name in REFUSING:
+        source = (ROOT / "ledger_core" / "node" / name).read_text()
+        codes |= set(re.findall(r'Refusal\(\s*"(\w+)"', source))
+    assert len(codes) > 10
+    assert {code for code in codes if f"`{code}`" not in PROTOCOL} == set()
+
+
 def test_figures() -> None:
     settings = PeerSettings()
     words = " ".join(PROTOCOL.split())
@@ -160,6 +174,8 @@ def test_figures() -> None:
         f"in parts of {messages.SNAPSHOT_PART_BYTES} bytes",
         f"up to {messages.MAX_BODIES} at a time",
         f"`{SERVICE_TYPE}`",
+        f"together: {_CONTROL_PER_SECOND:g} a second, {_CONTROL_BURST} at once",
+        f"{round((_CLOCK_TOLERANCE - 1) * 100)} % more, and besides what {settings.silent_s:g} s more",
         f"at the path `{settings.path}`",
     ):
         assert figure in words
@@ -200,24 +216,31 @@ def test_examples_of_the_page() -> None:
 
 PEER = hashlib.sha256(b"the node of the page").digest()
 """Seed of the independent peer's node key, which the genesis names."""
-QUICK = replace(FAST, min_difficulty_bits=8)
+
+
+def founder_of_the_page(roles: int) -> Founder:
+    """The home whose node the independent peer plays."""
+    return Founder(seeded("page").public_key, roles, crypto_sign_seed_keypair(PEER)[0], bytes(32))
 
 
 @asynccontextmanager
-async def real_node(directory: Path) -> AsyncIterator[tuple[Street, str]]:
-    """Run a node whose chain holds records and votes; the page's peer is a founder's node."""
-    node_key = crypto_sign_seed_keypair(PEER)[0]
-    founder = Founder(seeded("page").public_key, int(Role.HOME), node_key, bytes(32))
-    async with street(directory, 1, QUICK, others=[founder]) as homes:
-        await homes[0].register()
-        await homes[0].home.transfer(founder.member, 1_000_000)
-        await homes.until(lambda: homes.all_final(4))
+async def one_node(directory: Path, roles: int, **settings: Any) -> AsyncIterator[tuple[Street, str]]:
+    """Run a node in whose community the independent peer is another home's; give its URL too."""
+    parameters = replace(FAST, min_difficulty_bits=8, checkpoint_interval=settings.pop("interval", 4))
+    homes = await make_street(directory, 1, parameters, others=[founder_of_the_page(roles)], **settings)
+    try:
+        await homes.start()
         yield homes, f"ws://127.0.0.1:{homes[0].node.port}/peer"
+    finally:
+        await homes.close()
 
 
 async def test_the_independent_peer_reads_a_real_nodes_chain(tmp_path: Path) -> None:
     """Handshake, headers, bodies, and everything in them, by what the pages say."""
-    async with real_node(tmp_path) as (homes, url):
+    async with one_node(tmp_path, Role.HOME) as (homes, url):
+        await homes[0].register()
+        await homes[0].home.transfer(founder_of_the_page(0).member, 1_000_000)
+        await homes.until(lambda: homes.all_final(4))
         genesis = (homes[0].node.directory / "genesis").read_bytes()
         reader = independent_chain.Chain(genesis)
         chain_id = reader.community.chain_id
@@ -239,8 +262,30 @@ async def test_the_independent_peer_reads_a_real_nodes_chain(tmp_path: Path) -> 
         assert "Traceback" not in homes[0].node.log
 
 
+async def test_a_record_and_a_block_of_the_page_are_taken(tmp_path: Path) -> None:
+    """The node mines nothing itself: its chain grows by what the independent peer signs and mines."""
+    async with one_node(tmp_path, Role.HOME | Role.NODE, mining="no", interval=30) as (homes, url):
+        reader = independent_chain.Chain((homes[0].node.directory / "genesis").read_bytes())
+        chain_id, payee = homes.genesis.chain_id, homes[0].key.public_key
+        async with linked(url, PEER, chain_id) as peer:
+            now = int(time.time())
+            payer = seeded("page")
+            body = [10, payer.public_key, now, bytes(8), "pay", payee, 2_500_000, None]
+            envelope, record = independent_chain.sign_record(body, payer.export_seed(), chain_id)
+            await peer.give_record(envelope, record)
+            for envelopes in ([envelope], [], []):
+                now = max(now, reader.times[-1] + 1)
+                block = independent_chain.mine(reader, envelopes, PEER, now)
+                await peer.give_block(block)
+                reader.add(independent.encode(block))
+            await homes.until(lambda: homes.all_at(3), "the blocks are taken")
+        assert (await homes[0].node.client.block(3)).hash == reader.hash.hex()
+        assert (await homes[0].node.client.record(record.hex())).height == 1
+        assert (await homes[0].node.client.account(payee.hex())).balance == 2_500_000
+
+
 async def test_a_newcomer_of_the_page_is_let_in_and_others_are_not(tmp_path: Path) -> None:
-    async with real_node(tmp_path) as (homes, url):
+    async with one_node(tmp_path, Role.HOME, mining="no") as (homes, url):
         chain_id = homes.genesis.chain_id
         secret, stranger = hashlib.sha256(b"once").digest(), hashlib.sha256(b"stranger").digest()
         one_time, authority = crypto_sign_seed_keypair(secret)[0], homes[0].key
@@ -248,7 +293,7 @@ async def test_a_newcomer_of_the_page_is_let_in_and_others_are_not(tmp_path: Pat
         message = independent.invitation_message(chain_id, authority.public_key, one_time, 3, expires)
         shown = [authority.public_key, one_time, 3, expires, authority.sign(message)]
         async with linked(url, stranger, chain_id, (shown, secret)) as peer:
-            assert await peer.headers([[0, chain_id]], 1)
+            assert await peer.headers([[0, chain_id]], 1) == []
         with pytest.raises(independent.WrongError, match="not_a_member"):
             async with linked(url, stranger, chain_id):
                 pass
