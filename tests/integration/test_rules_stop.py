@@ -107,3 +107,26 @@ async def test_a_removed_rule_offers_no_longer(homes: Street) -> None:
     assert homes.trading("anna").rules == {}
     await step(homes)
     assert not offers(homes)
+
+
+async def test_what_nobody_counts_is_not_sold(homes: Street) -> None:
+    homes.hass.states.async_set("sensor.anna_export", "unavailable")
+    await homes.hass.async_block_till_done()
+    await homes.look()
+    assert status(homes) == (RuleStatus.PAUSED, "meter_away")
+    homes.node.world.now += 60
+    await step(homes)
+    assert not offers(homes)
+    set_meter(homes.hass, "anna", import_wh=1000, export_wh=2000, surplus_w=-300)
+    await step(homes)
+    assert status(homes) == (RuleStatus.ACTIVE, None)
+    assert offers(homes)
+    homes.hass.config_entries.async_remove_subentry(
+        homes.entries["anna"], homes.subentry("anna", "anna meter")
+    )
+    await homes.hass.async_block_till_done()
+    homes.follow_clock(homes.entries["anna"])
+    await homes.seen()
+    await step(homes)
+    assert status(homes) == (RuleStatus.PAUSED, "meter_missing")
+    assert not offers(homes)

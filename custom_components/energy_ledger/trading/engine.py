@@ -56,7 +56,10 @@ _TELLING: Final = frozenset(
     }
 )
 _TRANSIENT: Final = frozenset(
-    {"device_away", "entity_unavailable", "asset_not_registered", "consumption_unknown", "level_unknown"}
+    {
+        *("device_away", "entity_unavailable", "asset_not_registered", "consumption_unknown"),
+        *("level_unknown", "meter_away"),
+    }
 )
 """Why a rule may pause for a while without anybody having to do something."""
 
@@ -305,6 +308,12 @@ class TradingEngine:
         return state.problem in _TRANSIENT and self._desk.now - state.paused_since < moment
 
     def _require_meter(self) -> None:
+        """Refuse to sell what nobody counts, for the ledger pays by readings; raises RuleProblem."""
+        meter = meter_of(self._entry.runtime_data.devices)
+        if meter is None:
+            raise RuleProblem("meter_missing")
+        if grid_now(meter[1]).exported_wh is None:
+            raise RuleProblem("meter_away", device=meter[1].name)
         if self.metering.pause is not None:
             raise RuleProblem("meter_paused")
 
