@@ -76,11 +76,10 @@ def verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
     libsodium does.  Releases the GIL while libsodium works, so threads verify in parallel.
     """
     # libsodium reads 32 bytes of the key whatever its length: the check guards the memory, too.
-    return (
-        len(public_key) == PUBLIC_KEY_LENGTH
-        and len(signature) == SIGNATURE_LENGTH
-        and _crypto_open(_NOWHERE, _NOWHERE, signature + message, len(message) + 64, public_key) == 0
-    )
+    if len(public_key) != PUBLIC_KEY_LENGTH or len(signature) != SIGNATURE_LENGTH:
+        return False
+    signed = signature + message
+    return _crypto_open(_NOWHERE, _NOWHERE, signed, len(signed), public_key) == 0
 
 
 def _open_by_copy(_message: Any, _length: Any, signed: bytes, _size: int, public_key: bytes) -> int:

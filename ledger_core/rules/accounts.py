@@ -27,12 +27,6 @@ def account(ctx: Context, member: bytes) -> AccountRow:
     return ctx.state.accounts.get(member, EMPTY_ACCOUNT)
 
 
-def spendable(ctx: Context, member: bytes) -> int:
-    """Return what a member can still pay or have held, micro-currency."""
-    row = account(ctx, member)
-    return row.balance + ctx.credit_limit - row.held
-
-
 def require_spendable(ctx: Context, member: bytes, amount: int) -> AccountRow:
     """Return a member's account; raises RuleError `funds_insufficient` unless it can pay an amount."""
     row = account(ctx, member)
