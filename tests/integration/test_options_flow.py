@@ -5,7 +5,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from homeassistant.config_entries import ConfigFlowResult
+from homeassistant.config_entries import ConfigEntryState, ConfigFlowResult
 from homeassistant.core import HomeAssistant
 from homeassistant.data_entry_flow import FlowResultType
 from pytest_homeassistant_custom_component.common import (  # type: ignore[import-untyped]
@@ -56,6 +56,15 @@ async def test_settings_of_an_own_node(hass: HomeAssistant) -> None:
     result = await fill(hass, result, **SETTINGS)
     assert result["type"] is FlowResultType.CREATE_ENTRY
     assert entry.options == {"peer_port": 1, **SETTINGS, "peers": ["10.0.0.2:7946"]}
+
+
+async def test_changed_settings_set_a_home_up_that_could_not_be(hass: HomeAssistant) -> None:
+    entry = MockConfigEntry(domain=DOMAIN, data={CONF_DIRECTORY: "x"}, state=ConfigEntryState.SETUP_RETRY)
+    entry.add_to_hass(hass)
+    result = await choose(hass, entry, "settings")
+    with patch.object(hass.config_entries, "async_schedule_reload") as reload:
+        await fill(hass, result, **SETTINGS)
+    reload.assert_called_once_with(entry.entry_id)
 
 
 async def test_nothing_to_change(hass: HomeAssistant, node: ApiWorld, make_entry: EntryMaker) -> None:

@@ -1,14 +1,18 @@
 """What the steps of the config flow share: what was chosen so far, and how the flow ends."""
 
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
-from homeassistant.config_entries import ConfigFlow, ConfigFlowResult
+from homeassistant.config_entries import ConfigEntry, ConfigEntryState, ConfigFlow, ConfigFlowResult
+from homeassistant.core import callback
 
 from ledger_core.errors import LedgerError
 from ledger_core.keys import SoftwareSigner, address
 
 from ..const import CONF_CHAIN_ID, CONF_HOME, DOMAIN
 from ..key_store import async_key_store
+
+NOT_SET_UP: Final = (ConfigEntryState.SETUP_ERROR, ConfigEntryState.SETUP_RETRY)
+"""An entry whose set-up failed: nothing listens for what is changed to mend it."""
 
 
 class Plan(Protocol):
@@ -32,6 +36,14 @@ class FlowBase(ConfigFlow):
         """Begin with nothing chosen."""
         self.plan: Plan | None = None
         self.signer: SoftwareSigner | None = None
+
+    @callback
+    def async_update_and_abort(self, entry: ConfigEntry, **changes: Any) -> ConfigFlowResult:
+        """Change an entry, and set it up with that; one that is set up already reloads by itself."""
+        result = super().async_update_and_abort(entry, **changes)
+        if entry.state in NOT_SET_UP:
+            self.hass.config_entries.async_schedule_reload(entry.entry_id)
+        return result
 
     def community_configured(self, chain_id: str) -> bool:
         """Tell whether this Home Assistant has an entry of a community already."""

@@ -3,7 +3,7 @@
 from typing import Any
 
 import probatio as vol
-from homeassistant.config_entries import ConfigEntryState, ConfigFlowResult
+from homeassistant.config_entries import ConfigEntryState, ConfigFlowResult, OptionsFlowWithReload
 from homeassistant.const import CONF_URL
 from homeassistant.helpers.selector import (
     BooleanSelector,
@@ -30,12 +30,13 @@ from ..const import (
     DEFAULT_MINING_SHARE,
 )
 from ..peer_view import peer_url
+from .base import NOT_SET_UP
 from .member_options import MemberSteps
 
 LOG_LEVELS = ["debug", "info", "warning", "error"]
 
 
-class EnergyLedgerOptionsFlow(MemberSteps):
+class EnergyLedgerOptionsFlow(MemberSteps, OptionsFlowWithReload):
     """What can be changed while the entry stays what it is."""
 
     async def async_step_init(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
@@ -70,6 +71,8 @@ class EnergyLedgerOptionsFlow(MemberSteps):
                     errors[key] = "place_invalid"
                     placeholders["place"] = place
             if not errors:
+                # An entry that is set up reloads by itself; one whose node could not start has to be told.
+                self.automatic_reload = self.config_entry.state in NOT_SET_UP
                 return self.async_create_entry(data={**self.config_entry.options, **chosen})
         return self.async_show_form(
             step_id="settings",
