@@ -4,23 +4,18 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final, Unpack, override
 
 import probatio as vol
-from homeassistant.const import ATTR_CONFIG_ENTRY_ID, CONF_OPTIONS
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers.condition import Condition, ConditionCheckParams, ConditionConfig
 from homeassistant.helpers.typing import ConfigType
 
 from . import prices
 from .describe import offer_data, role_of
-from .loaded import loaded_entries, require_entry
-from .matching import ENTRY_FIELD, FILTER_ROLE, OFFER_FILTERS, matches
+from .loaded import check_options, loaded_entries, split_options
+from .matching import FILTER_ROLE, OFFER_FILTERS, matches, options_schema
 from .quantities import money, now_s
 
 CONF_BALANCE: Final = "balance"
 CONF_OFFER: Final = "offer"
-
-
-def _schema(filters: Mapping[vol.Marker, Any]) -> vol.Schema:
-    return vol.Schema({vol.Required(CONF_OPTIONS, default={}): {**ENTRY_FIELD, **filters}})
 
 
 class _LedgerCondition(Condition):
@@ -32,16 +27,12 @@ class _LedgerCondition(Condition):
     @override
     async def async_validate_config(cls, hass: HomeAssistant, config: ConfigType) -> ConfigType:
         """Check the options."""
-        checked: ConfigType = cls.schema(config)
-        require_entry(hass, checked[CONF_OPTIONS].get(ATTR_CONFIG_ENTRY_ID))
-        return checked
+        return check_options(hass, cls.schema, config)
 
     def __init__(self, hass: HomeAssistant, config: ConditionConfig) -> None:
         """Take the options apart."""
         super().__init__(hass, config)
-        options = dict(config.options or {})
-        self._entry_id: str | None = options.pop(ATTR_CONFIG_ENTRY_ID, None)
-        self._options = options
+        self._entry_id, self._options = split_options(config.options)
 
 
 class OfferMatches(_LedgerCondition):
@@ -51,7 +42,7 @@ class OfferMatches(_LedgerCondition):
     `trigger.data` or `offer` hold it.
     """
 
-    schema = _schema(OFFER_FILTERS)
+    schema = options_schema(OFFER_FILTERS)
 
     @override
     def _async_check(self, **kwargs: Unpack[ConditionCheckParams]) -> bool:
@@ -81,7 +72,7 @@ def _given_offer(variables: Any) -> Mapping[str, Any] | None:
 class TradingNow(_LedgerCondition):
     """A trade of the home is in its window."""
 
-    schema = _schema({vol.Optional(FILTER_ROLE): vol.In(["seller", "buyer"])})
+    schema = options_schema({vol.Optional(FILTER_ROLE): vol.In(["seller", "buyer"])})
 
     @override
     def _async_check(self, **kwargs: Unpack[ConditionCheckParams]) -> bool:
@@ -97,7 +88,7 @@ class TradingNow(_LedgerCondition):
 class BalanceAbove(_LedgerCondition):
     """The home's balance is above a limit; without an account it is not."""
 
-    schema = _schema({vol.Required(CONF_BALANCE): vol.Coerce(float)})
+    schema = options_schema({vol.Required(CONF_BALANCE): vol.Coerce(float)})
 
     @override
     def _async_check(self, **kwargs: Unpack[ConditionCheckParams]) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import probatio as vol
-from homeassistant.const import ATTR_CONFIG_ENTRY_ID
+from homeassistant.const import ATTR_CONFIG_ENTRY_ID, CONF_OPTIONS
 from homeassistant.helpers import config_validation as cv
 
 from ledger_core.records.types import Basis, Carrier, Side
@@ -23,7 +23,6 @@ FILTER_SIDE: Final = "side"
 _NUMBER: Final = vol.All(vol.Coerce(float), vol.Range(min=0))
 _MEMBERS: Final = vol.All(cv.ensure_list, [vol.All(cv.string, str.strip)])
 
-ENTRY_FIELD: Final[dict[vol.Marker, Any]] = {vol.Optional(ATTR_CONFIG_ENTRY_ID): cv.string}
 AUTHOR_FILTER: Final[dict[vol.Marker, Any]] = {vol.Optional(FILTER_AUTHOR): _MEMBERS}
 AMOUNT_FILTERS: Final[dict[vol.Marker, Any]] = {
     vol.Optional(FILTER_PRICE_BELOW): _NUMBER,
@@ -45,6 +44,12 @@ TRADE_FILTERS: Final[dict[vol.Marker, Any]] = {
     vol.Optional(FILTER_ROLE): vol.In(["seller", "buyer"]),
     vol.Optional(FILTER_PARTNER): _MEMBERS,
 }
+
+
+def options_schema(filters: Mapping[vol.Marker, Any]) -> vol.Schema:
+    """Return the schema of a trigger's or a condition's configuration: a home, and these filters."""
+    home = {vol.Optional(ATTR_CONFIG_ENTRY_ID): cv.string}
+    return vol.Schema({vol.Required(CONF_OPTIONS, default={}): {**home, **filters}})
 
 
 def matches(options: Mapping[str, Any], data: Mapping[str, Any]) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final, override
 
 import probatio as vol
-from homeassistant.const import ATTR_CONFIG_ENTRY_ID, CONF_OPTIONS
+from homeassistant.const import ATTR_CONFIG_ENTRY_ID
 from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
 from homeassistant.helpers.dispatcher import async_dispatcher_connect
 from homeassistant.helpers.trigger import (
@@ -19,15 +19,15 @@ from homeassistant.helpers.typing import ConfigType
 from .const import DOMAIN
 from .data import EnergyLedgerEntry
 from .events import EndReason, Happening, HomeEvent, ShortfallStage, async_listen_all
-from .loaded import LOADED, loaded_entries, require_entry
+from .loaded import LOADED, check_options, loaded_entries, split_options
 from .matching import (
     AMOUNT_FILTERS,
     AUTHOR_FILTER,
-    ENTRY_FIELD,
     OFFER_FILTERS,
     TERMS_FILTERS,
     TRADE_FILTERS,
     matches,
+    options_schema,
 )
 from .quantities import money
 
@@ -36,10 +36,6 @@ FILTER_OWN: Final = "own"
 FILTER_REASON: Final = "reason"
 FILTER_STAGE: Final = "stage"
 CONF_BALANCE: Final = "balance"
-
-
-def _schema(filters: Mapping[vol.Marker, Any]) -> vol.Schema:
-    return vol.Schema({vol.Required(CONF_OPTIONS, default={}): {**ENTRY_FIELD, **filters}})
 
 
 class _LedgerTrigger(Trigger):
@@ -51,16 +47,12 @@ class _LedgerTrigger(Trigger):
     @override
     async def async_validate_config(cls, hass: HomeAssistant, config: ConfigType) -> ConfigType:
         """Check the options."""
-        checked: ConfigType = cls.schema(config)
-        require_entry(hass, checked[CONF_OPTIONS].get(ATTR_CONFIG_ENTRY_ID))
-        return checked
+        return check_options(hass, cls.schema, config)
 
     def __init__(self, hass: HomeAssistant, config: TriggerConfig) -> None:
         """Take the options apart."""
         super().__init__(hass, config)
-        options = dict(config.options or {})
-        self._entry_id: str | None = options.pop(ATTR_CONFIG_ENTRY_ID, None)
-        self._options = options
+        self._entry_id, self._options = split_options(config.options)
 
 
 class HappeningTrigger(_LedgerTrigger):
@@ -103,42 +95,42 @@ class OfferReceived(HappeningTrigger):
     """Another home offers or asks for something that this home may accept."""
 
     kind = Happening.OFFER_RECEIVED
-    schema = _schema(OFFER_FILTERS)
+    schema = options_schema(OFFER_FILTERS)
 
 
 class CounterReceived(HappeningTrigger):
     """Another home proposes other terms for an own offer, or bids in an own auction."""
 
     kind = Happening.COUNTER_RECEIVED
-    schema = _schema({**AUTHOR_FILTER, **AMOUNT_FILTERS})
+    schema = options_schema({**AUTHOR_FILTER, **AMOUNT_FILTERS})
 
 
 class TradeAgreed(HappeningTrigger):
     """A sale or purchase of this home is binding."""
 
     kind = Happening.TRADE_AGREED
-    schema = _schema({**TERMS_FILTERS, **TRADE_FILTERS})
+    schema = options_schema({**TERMS_FILTERS, **TRADE_FILTERS})
 
 
 class TradeTerminated(HappeningTrigger):
     """A trade of this home was ended or shortened."""
 
     kind = Happening.TRADE_TERMINATED
-    schema = _schema({**TRADE_FILTERS, vol.Optional(FILTER_OWN): bool})
+    schema = options_schema({**TRADE_FILTERS, vol.Optional(FILTER_OWN): bool})
 
 
 class DeliveryStarted(HappeningTrigger):
     """The physical delivery of a trade began."""
 
     kind = Happening.DELIVERY_STARTED
-    schema = _schema(TRADE_FILTERS)
+    schema = options_schema(TRADE_FILTERS)
 
 
 class DeliveryEnded(HappeningTrigger):
     """The physical delivery of a trade ended, for whatever reason."""
 
     kind = Happening.DELIVERY_ENDED
-    schema = _schema(
+    schema = options_schema(
         {**TRADE_FILTERS, vol.Optional(FILTER_REASON): vol.In([reason.value for reason in EndReason])}
     )
 
@@ -147,14 +139,14 @@ class SlotSettled(HappeningTrigger):
     """A slot of a trade was settled: what was delivered and paid is known."""
 
     kind = Happening.SLOT_SETTLED
-    schema = _schema({**TRADE_FILTERS, vol.Optional(FILTER_DISPUTED): bool})
+    schema = options_schema({**TRADE_FILTERS, vol.Optional(FILTER_DISPUTED): bool})
 
 
 class Shortfall(HappeningTrigger):
     """Less is, or was, delivered than was agreed."""
 
     kind = Happening.SHORTFALL
-    schema = _schema(
+    schema = options_schema(
         {**TRADE_FILTERS, vol.Optional(FILTER_STAGE): vol.In([stage.value for stage in ShortfallStage])}
     )
 
@@ -162,7 +154,7 @@ class Shortfall(HappeningTrigger):
 class BalanceBelow(_LedgerTrigger):
     """The home's balance falls below a limit."""
 
-    schema = _schema({vol.Required(CONF_BALANCE): vol.Coerce(float)})
+    schema = options_schema({vol.Required(CONF_BALANCE): vol.Coerce(float)})
 
     @override
     async def async_attach_runner(
