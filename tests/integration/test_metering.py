@@ -6,7 +6,9 @@ from unittest.mock import patch
 
 import pytest
 from homeassistant.core import HomeAssistant
+from homeassistant.helpers import issue_registry as ir
 
+from custom_components.energy_ledger.const import DOMAIN
 from custom_components.energy_ledger.trading.house import meter_of
 from custom_components.energy_ledger.trading.metering import Metering
 from ledger_core.client import RefusedError, TimedOutError
@@ -105,6 +107,61 @@ async def test_a_boundary_that_the_chain_knows_otherwise_is_given_up(homes: Stre
         homes.node.world.now += 400
         await metering.async_send()
     assert end not in [row.end for row in metering.core.pending]
+
+
+def issue(homes: Street) -> ir.IssueEntry | None:
+    name = f"readings_refused_{homes.entries['anna'].entry_id}"
+    return ir.async_get(homes.hass).async_get_issue(DOMAIN, name)
+
+
+async def send(homes: Street) -> None:
+    homes.node.world.now += 60
+    while await homes.trading("anna").metering.async_send():
+        pass
+    await homes.mine()
+
+
+async def test_a_boundary_that_the_ledger_refuses_does_not_hold_back_the_later_ones(homes: Street) -> None:
+    """More than its connection carries flowed within a slot; after some slots it might have."""
+    metering = homes.trading("anna").metering
+    assert metering.core is not None
+    with patch.object(Metering, "_rating", return_value=100_000):
+        await boundary(homes, 1200)
+        await send(homes)
+        assert (metering.refused, metering.core.pending) == (None, [])
+        for import_wh in (9200, 9300):
+            await boundary(homes, import_wh)
+            await send(homes)
+            assert (metering.refused, metering.core.pending) == ("register_jump", [])
+            told = issue(homes)
+            assert told is not None
+            assert told.translation_placeholders is not None
+            assert "the connection allows" in told.translation_placeholders["reason"]
+        end = await boundary(homes, 9400)
+        await send(homes)
+    assert (metering.refused, issue(homes), metering.core.pending) == (None, None, [])
+    assert metering.core.boundary is not None
+    assert metering.core.boundary.end == end
+
+
+async def test_what_is_refused_for_long_is_told(homes: Street) -> None:
+    metering = homes.trading("anna").metering
+    refused = RefusedError("meter_key_wrong", "the reading is not signed with the meter's key", 409)
+    busy = RefusedError("mempool_full", "the node is busy", 503)
+    with patch.object(Home, "readings", side_effect=busy):
+        await boundary(homes, 1200)
+        homes.node.world.now += 400
+        await metering.async_send()
+    with patch.object(Home, "readings", side_effect=refused):
+        homes.node.world.now += 30
+        await metering.async_send()
+        assert (metering.refused, issue(homes)) == (None, None), "it may be set up just now"
+        homes.node.world.now += 301
+        await metering.async_send()
+    assert metering.refused == "meter_key_wrong"
+    assert issue(homes) is not None
+    await send(homes)
+    assert (metering.refused, issue(homes)) == (None, None)
 
 
 async def test_the_meter_is_read_at_the_boundary_itself(homes: Street) -> None:

@@ -3,6 +3,7 @@
 import json
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +15,8 @@ from custom_components.energy_ledger.trading.meter_core import (
     Sample,
 )
 from ledger_core.records.readings import Quality, ReadingRow
+from ledger_core.rules.readings import TOLERANCE_PERMILLE, TOLERANCE_WH
+from ledger_core.units import energy
 
 SLOT = 900
 
@@ -90,6 +93,67 @@ def test_a_coarse_meter_may_step() -> None:
     assert m.pause is None
     m.take(Sample(893.0, 6000, 0))
     assert m.pause is not None
+
+
+@pytest.mark.parametrize("step_s", [10, 60, 300])
+def test_many_small_rises_are_no_more_than_the_ledger_takes(step_s: int) -> None:
+    """Each sample alone is within what a meter may tell, all of a slot together are not."""
+    m = meter(rating_w=10_000)
+    m.take(Sample(900.0, 1000, 0))
+    for number in range(1, 900 // step_s + 1):
+        m.take(Sample(900.0 + number * step_s, 1000 + 6250 * number * step_s // 900, 0))
+    assert m.pause is not None
+    assert m.pause.problem is Problem.JUMP
+    assert [row.end for row in m.pending] == [900]
+    assert m.last is not None
+    good = m.last.import_wh
+    assert m.accept()
+    (row,) = m.take(Sample(1801.0, 1000 + 6250 + 10, 0))
+    assert row == ReadingRow(1800, good + 10, 0, Quality.ESTIMATED), "it goes on from what the ledger takes"
+
+
+def test_a_boundary_between_plausible_samples_must_be_plausible_too() -> None:
+    """The rise lies within a slot's, but drawn over the gap too much of it falls before the boundary."""
+    m = meter(rating_w=10_000)
+    m.take(Sample(900.0, 0, 0))
+    m.take(Sample(1700.0, 3000, 0))
+    assert m.take(Sample(1810.0, 3300, 0)) == []
+    assert m.pause == Pause(Problem.JUMP, "import", 0, 3300, 1810.0)
+
+
+def test_a_connection_that_was_rated_too_low_meters_once_it_is_rated_right() -> None:
+    m = meter(rating_w=1_000)
+    m.take(Sample(900.0, 0, 0))
+    assert m.take(Sample(1000.0, 400, 0)) == []
+    again = meter(rating_w=2_000)
+    again.restore(json.loads(json.dumps(m.kept())))
+    assert m.pause is not None
+    assert again.pause is None
+    m.rate(1_000)
+    assert m.pause is not None, "nothing was changed"
+    m.rate(2_000)
+    for core in (m, again):
+        assert core.take(Sample(1800.0, 450, 0)) == [ReadingRow(1800, 450, 0, Quality.MEASURED)]
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(0.5, 700), st.integers(0, 1500), st.integers(0, 1500)), min_size=1, max_size=60
+    )
+)
+def test_the_ledger_takes_every_boundary(steps: list[tuple[float, int, int]]) -> None:
+    m = meter(rating_w=3_600)
+    at, imported, exported = 0.0, 0, 0
+    rows: list[ReadingRow] = []
+    for seconds, more_in, more_out in steps:
+        at, imported, exported = at + seconds, imported + more_in, exported + more_out
+        rows += m.take(Sample(at, imported, exported))
+        if m.pause is not None:
+            m.accept()
+    for before, after in pairwise(rows):
+        limit = energy(3_600, after.end - before.end) * TOLERANCE_PERMILLE // 1000 + TOLERANCE_WH
+        assert 0 <= after.import_wh - before.import_wh <= limit
+        assert 0 <= after.export_wh - before.export_wh <= limit
 
 
 def test_a_clock_that_is_set_back_pauses() -> None:

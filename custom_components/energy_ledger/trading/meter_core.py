@@ -10,9 +10,10 @@ signed goes on from the last plausible registers, as if nothing had flowed at th
 to the next one is marked estimated.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import pairwise
 from typing import Any
 
 from ledger_core.records.readings import Quality, ReadingRow
@@ -23,8 +24,11 @@ MEASURED_S = 1.0
 INTERPOLATED_S = 120.0
 """Between samples further apart than this, and than half a slot, a register is only estimated."""
 JUMP_PERMILLE = 1250
+"""A register moves no faster than at this part of the connection's rating."""
 JUMP_WH = 100
-"""Beside what the connection carries at a quarter more than its rating: resolution of coarse meters."""
+"""Beside that, from sample to sample: resolution of coarse meters."""
+LEDGER_WH = 20
+"""The same from boundary to boundary, where the ledger holds it against this and `JUMP_PERMILLE`."""
 MAX_PENDING = 192 * 16
 """Boundaries kept for a node that is away; older ones were settled without them long ago."""
 
@@ -69,6 +73,8 @@ class Boundaries:
     """Not in the chain yet, oldest first."""
     offset: tuple[int, int] = (0, 0)
     """Added to what the meter tells of import and export, Wh: its count was accepted anew."""
+    boundary: ReadingRow | None = None
+    """The newest one, also once the chain has it."""
     _raw: Sample | None = field(default=None, compare=False)
     """The newest sample, as the meter told it."""
     _accepted_at: float | None = None
@@ -85,6 +91,12 @@ class Boundaries:
         self.pause = None
         self._accepted_at = self._raw.at
         return True
+
+    def rate(self, rating_w: int) -> None:
+        """Take over the connection's rating; where it was raised, a jump may have been none."""
+        if rating_w > self.rating_w and self.pause is not None and self.pause.problem is Problem.JUMP:
+            self.pause = None
+        self.rating_w = rating_w
 
     @property
     def can_accept(self) -> bool:
@@ -103,11 +115,16 @@ class Boundaries:
             if sample.at < last.at - self.slot_s:
                 self.pause = Pause(Problem.CLOCK, "clock", int(last.at), int(sample.at), sample.at)
             return []
-        if not self._plausible(last, sample):
+        rows = [self._at(end, last, sample) for end in self._ends(last.at, sample.at)]
+        if not self._plausible(last, sample, rows):
             return []
         self.pause = None
         self.last = sample
-        rows = [self._honest(self._at(end, last, sample)) for end in self._ends(last.at, sample.at)]
+        return self._complete([self._honest(row) for row in rows])
+
+    def _complete(self, rows: list[ReadingRow]) -> list[ReadingRow]:
+        if rows:
+            self.boundary = rows[-1]
         self.pending += rows
         del self.pending[:-MAX_PENDING]
         return rows
@@ -129,9 +146,7 @@ class Boundaries:
         near = round(sample.at / self.slot_s) * self.slot_s
         if abs(sample.at - near) > MEASURED_S or near > sample.at:
             return []
-        row = ReadingRow(near, sample.import_wh, sample.export_wh, Quality.MEASURED)
-        self.pending.append(row)
-        return [row]
+        return self._complete([ReadingRow(near, sample.import_wh, sample.export_wh, Quality.MEASURED)])
 
     def _ends(self, after: float, until: float) -> range:
         """Return the boundaries after one time, up to another."""
@@ -154,26 +169,43 @@ class Boundaries:
             Quality.INTERPOLATED if near else Quality.ESTIMATED,
         )
 
-    def _plausible(self, last: Sample, sample: Sample) -> bool:
-        """Whether a sample may follow; if not, readings pause."""
+    def _plausible(self, last: Sample, sample: Sample, rows: list[ReadingRow]) -> bool:
+        """Whether a sample may follow, with the boundaries that it completes; if not, readings pause."""
+        steps = list(self._steps(last, sample, rows))
+        for register in ("import", "export"):
+            now: int = getattr(sample, f"{register}_wh")
+            for before, after, limit in steps:
+                old: int = getattr(before, f"{register}_wh")
+                rise = getattr(after, f"{register}_wh") - old
+                problem = None
+                if rise < 0:
+                    problem = Problem.BACKWARDS
+                elif rise > limit or self._still_jumped(register, now):
+                    problem = Problem.JUMP
+                if problem is not None:
+                    since = sample.at if self.pause is None else self.pause.since
+                    first = now if self.pause is None else self.pause.after_wh
+                    self.pause = Pause(problem, register, old, first, since)
+                    return False
+        return True
+
+    def _steps(
+        self, last: Sample, sample: Sample, rows: list[ReadingRow]
+    ) -> Iterator[tuple[Sample | ReadingRow, Sample | ReadingRow, int]]:
+        """Return pairs of what the meter told, and how far a register may rise between them, Wh."""
         # Coarse registers move in steps, so a step is held against what a whole slot could carry.
         seconds = max(int(sample.at - last.at) + 1, self.slot_s)
-        limit = energy(self.rating_w, seconds) * JUMP_PERMILLE // 1000 + JUMP_WH
-        for register, before, after in (
-            ("import", last.import_wh, sample.import_wh),
-            ("export", last.export_wh, sample.export_wh),
-        ):
-            problem = None
-            if after < before:
-                problem = Problem.BACKWARDS
-            elif after - before > limit or self._still_jumped(register, after):
-                problem = Problem.JUMP
-            if problem is not None:
-                since = sample.at if self.pause is None else self.pause.since
-                first = after if self.pause is None else self.pause.after_wh
-                self.pause = Pause(problem, register, before, first, since)
-                return False
-        return True
+        yield last, sample, self._carried(seconds) + JUMP_WH
+        # The ledger holds each boundary against the one before: so does this, and the sample with its slot's
+        # end, that no boundary can follow which the ledger would refuse.
+        slot_end = (int(sample.at) // self.slot_s + 1) * self.slot_s
+        known = [] if self.boundary is None else [self.boundary]
+        coming = ReadingRow(slot_end, sample.import_wh, sample.export_wh, Quality.MEASURED)
+        for before, after in pairwise([*known, *rows, coming]):
+            yield before, after, self._carried(after.end - before.end) + LEDGER_WH
+
+    def _carried(self, seconds: int) -> int:
+        return energy(self.rating_w, seconds) * JUMP_PERMILLE // 1000
 
     def _still_jumped(self, register: str, after: int) -> bool:
         """A jump does not become true by waiting until it might have been: the register must come back."""
@@ -194,7 +226,9 @@ class Boundaries:
             else [pause.problem.value, pause.register, pause.before_wh, pause.after_wh, pause.since],
             "offset": list(self.offset),
             "accepted_at": self._accepted_at,
-            "pending": [[row.end, row.import_wh, row.export_wh, int(row.quality)] for row in self.pending],
+            "rating_w": self.rating_w,
+            "boundary": None if self.boundary is None else _row_kept(self.boundary),
+            "pending": [_row_kept(row) for row in self.pending],
         }
 
     def restore(self, kept: Mapping[str, Any]) -> None:
@@ -210,7 +244,17 @@ class Boundaries:
         imported, exported = kept.get("offset", (0, 0))
         self.offset = (int(imported), int(exported))
         self._accepted_at = kept.get("accepted_at")
-        self.pending = [
-            ReadingRow(int(end), int(imported), int(exported), Quality(int(quality)))
-            for end, imported, exported, quality in kept.get("pending", [])
-        ]
+        boundary: Sequence[int] | None = kept.get("boundary")
+        self.boundary = None if boundary is None else _row_of(boundary)
+        self.pending = [_row_of(row) for row in kept.get("pending", [])]
+        now, self.rating_w = self.rating_w, int(kept.get("rating_w", self.rating_w))
+        self.rate(now)
+
+
+def _row_kept(row: ReadingRow) -> list[int]:
+    return [row.end, row.import_wh, row.export_wh, int(row.quality)]
+
+
+def _row_of(kept: Sequence[int]) -> ReadingRow:
+    end, imported, exported, quality = map(int, kept)
+    return ReadingRow(end, imported, exported, Quality(quality))

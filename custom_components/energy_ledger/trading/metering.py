@@ -31,9 +31,14 @@ RESEND_S = 300.0
 """Boundaries that were sent and are in no block by then are sent again."""
 BOUNDARY_S = 0.02
 """So long after a boundary its reading begins, so that it is never taken for one before it."""
+LASTING_S = 300.0
+"""What is refused so long waits for somebody to do something."""
 ISSUE_METER = "meter_implausible"
-_KNOWN = frozenset({"reading_conflict"})
+ISSUE_REFUSED = "readings_refused"
+_KNOWN = "reading_conflict"
 """The chain holds other registers for a boundary: ours come too late to change anything."""
+_IMPOSSIBLE = frozenset({"register_jump", "register_backwards"})
+"""A boundary does not follow from those that the chain holds, and never will."""
 
 
 class Metering:
@@ -59,7 +64,8 @@ class Metering:
         self._listeners: list[Callable[[], None]] = []
         self.core: Boundaries | None = None
         self.refused: str | None = None
-        """Why the ledger refuses this meter's boundaries."""
+        """Why the ledger refuses this meter's boundaries for good: the rule's code; None: it takes them."""
+        self._refused_since: float | None = None
 
     @property
     def pause(self) -> Pause | None:
@@ -136,7 +142,7 @@ class Metering:
         if sample is None:
             return
         before = self.core.pause
-        self.core.rating_w = self._rating()
+        self.core.rate(self._rating())
         if self.core.take(sample):
             self._store.async_delay_save(self._kept, 0)
             self._wake.set()
@@ -232,24 +238,55 @@ class Metering:
         except LedgerError as error:
             _LOGGER.debug("%s: readings wait: %s", self._entry.title, error)
             return 0
-        self.refused = None
+        self.refused = self._refused_since = None
+        ir.async_delete_issue(self._hass, DOMAIN, issue_id(ISSUE_REFUSED, self._entry.entry_id))
         now = self._clock()
         self._sent |= {row.end: now for row in rows}
         return len(rows)
 
     def _on_refused(self, error: RefusedError, rows: list[ReadingRow]) -> None:
-        """Boundaries that the chain knows otherwise are given up, one by one; all else waits."""
-        if error.code in _KNOWN and self.core is not None:
-            end = int(error.details.get("end", rows[0].end))
-            _LOGGER.warning("%s: %s; ours is dropped", self._entry.title, error.message)
-            self.core.pending = [row for row in self.core.pending if row.end != end]
-            self._wake.set()
-            return
-        if self.refused != error.code:
-            _LOGGER.warning("%s: the ledger refuses readings: %s", self._entry.title, error.message)
-        self.refused = error.code
+        """Boundaries that the chain never will take are given up, one by one; all else waits."""
         now = self._clock()
-        self._sent |= {row.end: now - RESEND_S + RETRY_S for row in rows}
+        if error.code == _KNOWN or error.code in _IMPOSSIBLE:
+            self._give_up(error, rows)
+        else:
+            self._sent |= {row.end: now - RESEND_S + RETRY_S for row in rows}
+        if error.code == _KNOWN or error.may_pass:
+            return
+        if self._refused_since is None:
+            self._refused_since = now
+            _LOGGER.warning("%s: the ledger refuses readings: %s", self._entry.title, error.message)
+        if error.code in _IMPOSSIBLE or now - self._refused_since >= LASTING_S:
+            self._tell_refused(error)
+
+    def _give_up(self, error: RefusedError, rows: list[ReadingRow]) -> None:
+        """Drop the boundary that is refused, so that the later ones get through where the rules allow."""
+        named = int(error.details.get("end", rows[0].end))
+        # Where a later boundary that the chain holds does not follow from ours, ours is the wrong one.
+        end = max((row.end for row in rows if row.end <= named), default=rows[0].end)
+        _LOGGER.warning("%s: %s; the boundary %s is dropped", self._entry.title, error.message, end)
+        if self.core is not None:
+            self.core.pending = [row for row in self.core.pending if row.end != end]
+        self._store.async_delay_save(self._kept, SAVE_DELAY_S)
+        self._wake.set()
+
+    @callback
+    def _tell_refused(self, error: RefusedError) -> None:
+        self.refused = error.code
+        ir.async_create_issue(
+            self._hass,
+            DOMAIN,
+            issue_id(ISSUE_REFUSED, self._entry.entry_id),
+            is_fixable=False,
+            severity=ir.IssueSeverity.WARNING,
+            translation_key=ISSUE_REFUSED,
+            translation_placeholders={
+                "device": "" if self._runtime is None else self._runtime.name,
+                "reason": error.message,
+            },
+        )
+        for listener in tuple(self._listeners):
+            listener()
 
     def _stored(self, meter: bytes) -> list[Stored]:
         """Return what the stores behind the meter hold now, as far as they tell."""
