@@ -183,6 +183,7 @@ class Node:
             random=SystemRandom(),
             clock=self._clock,
             answered=self._policy.answered,
+            met_copy=lambda: self._run("copy", self._stop_voting()),
         )
 
     async def _open_api(self) -> None:
@@ -276,6 +277,9 @@ class Node:
             self._failed(error)
         self._disk.report(error)
         self._mining.look_again()
+
+    async def _stop_voting(self) -> None:
+        await self._thread.run(lambda engine, _now: engine.met_copy())
 
     def _look_again(self) -> None:
         self._mining.look_again()

@@ -199,11 +199,12 @@ async def running(
     bearer: Bearer | None = None,
     clock: Callable[[], float] | None = None,
     local: LocalNode | None = None,
+    met_copy: Callable[[], None] = lambda: None,
     **changes: Any,
 ) -> AsyncIterator[Node]:
     """Run a node; its key is `seeded(number)`, its files are in a folder of that number."""
     home = directory / str(number)
-    home.mkdir(exist_ok=True)
+    home.mkdir(parents=True, exist_ok=True)
     signer = seeded(number)
     owner = Owner()
     more: dict[str, Any] = {} if clock is None else {"clock": clock}
@@ -215,6 +216,7 @@ async def running(
         settings=settings(**changes),
         directory=home,
         random=Random(number),
+        met_copy=met_copy,
         **more,
     )
     await manager.start()

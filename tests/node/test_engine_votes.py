@@ -108,6 +108,33 @@ def test_a_copied_directory_that_runs_beside_gives_itself_away() -> None:
     assert node.engine.voter.stopped is None
 
 
+def test_a_node_that_meets_its_copy_votes_no_more_until_it_may() -> None:
+    net = Net()
+    net.mesh()
+    net.mine("anna", 8)
+    node = net["dora"]
+    before = len(votes_of(node))
+    assert before
+    for _ in range(2):
+        node.engine.met_copy()
+    net.mine("anna", 8)
+    (stopped,) = node.told(VotingStopped)
+    assert "another process runs with this node's key" in stopped.reason
+    assert len(votes_of(node)) == before
+    node.engine.resume_voting(net.now)
+    net.mine("anna", 12)
+    assert len(votes_of(node)) > before
+    assert no_conflicts(votes_of(node))
+
+
+def test_a_node_without_a_vote_meets_its_copy_in_vain() -> None:
+    net = Net()
+    net.mesh()
+    net.add("watcher")
+    net["watcher"].engine.met_copy()
+    assert net["watcher"].engine.voter.stopped is None
+
+
 def test_a_lost_journal_is_noticed_in_the_chain() -> None:
     net = Net()
     net.mesh()
@@ -124,12 +151,28 @@ def test_own_votes_are_told_again_after_a_restart() -> None:
     net.mesh()
     net.mine("anna", 6)
     net.part("dora")
+    net.join("listener", "dora")
     dora = net["dora"]
     net.mine("dora")
     assert [vote.target_height for vote in votes_of(dora)] == [4]
     dora.journal = dora.journal.copy()
     dora.start()
     assert dora.engine._book.active()[0].bits.bit_count() == 1
+
+
+def test_a_node_without_a_link_keeps_its_vote_until_it_has_one_for_a_moment() -> None:
+    """Nothing could have told it of a copy of itself meanwhile."""
+    net = Net(vote_spread_s=0)
+    net.mesh()
+    net.mine("anna", 6)
+    net.part("dora")
+    net.mine("dora", 2)
+    assert votes_of(net["dora"]) == []
+    net.join("listener", "dora")
+    net.pass_time(0.9, 0.1)
+    assert votes_of(net["dora"]) == []
+    net.pass_time(0.5, 0.1)
+    assert [vote.target_height for vote in votes_of(net["dora"])] == [4]
 
 
 @pytest.mark.parametrize(("offset", "side"), [(-400, "behind"), (400, "ahead")])

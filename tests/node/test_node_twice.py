@@ -3,19 +3,27 @@
 import shutil
 from pathlib import Path
 
+import pytest
 from msgspec.structs import replace
 
+from ledger_core.community import Parameters
 from tests.node.peer_world import free_ports
 from tests.node.processes import FAST, NodeProcess, street
 
 CALM = replace(FAST, block_spacing_s=2, min_difficulty_bits=16)
 """Blocks far enough apart that two copies, who can't talk to each other, see one branch when they vote."""
 
+HASTY = replace(FAST, min_difficulty_bits=10)
+"""Blocks so close that there are forks all the time, and checkpoints come within a second or two."""
+
 STOPPED = "this node does not vote any more"
 
 
-async def test_a_copy_gives_itself_away_and_nobody_votes_in_two_ways(tmp_path: Path) -> None:
-    async with street(tmp_path, 3, CALM) as homes:
+@pytest.mark.parametrize("parameters", [CALM, HASTY], ids=["calm", "hasty"])
+async def test_a_copy_gives_itself_away_and_nobody_votes_in_two_ways(
+    tmp_path: Path, parameters: Parameters
+) -> None:
+    async with street(tmp_path, 3, parameters) as homes:
         await homes.until(lambda: homes.all_final(4), "they agree")
         original = homes[2].node
         assert await original.stop() == 0

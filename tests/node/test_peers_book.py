@@ -237,13 +237,15 @@ class TestAddressBook:
         first = book.announce_self([HOME], NOW)
         second = book.announce_self([FAR], NOW - 5000)
         assert (first.sequence, second.sequence) == (NOW, NOW + 1)
-        assert not book.learn(told(1, NOW + 500), NOW)
+        assert not book.is_overtaken(second, NOW)
+        assert book.is_overtaken(told(1, NOW + 500), NOW)
+        assert not book.is_overtaken(told(1, NOW + 500), NOW)
         assert book.announce_self([HOME], NOW).sequence == NOW + 501
         assert OWN.public_key not in book.dialable()
 
     def test_a_sequence_that_leaves_no_room_is_passed_over(self, book: AddressBook) -> None:
         assert not book.learn(told(2, 2**53), NOW)
-        assert not book.learn(told(1, 2**53), NOW)
+        assert not book.is_overtaken(told(1, 2**53), NOW)
         assert book.announce_self([], NOW).sequence == NOW
 
     def test_hints_of_the_lan_come_first_and_go(self, book: AddressBook) -> None:

@@ -273,6 +273,10 @@ class Engine:
         """Vote again: the owner says that no other copy of this node runs."""
         self.voter.resume(now)
 
+    def met_copy(self) -> None:
+        """Vote no more: another process runs with this node's key."""
+        self.voter.met_copy()
+
     # Inside
 
     def _start(self, now: float) -> None:
@@ -472,5 +476,9 @@ class Engine:
         return None
 
     def _may_vote(self, now: float) -> bool:
-        met = self._met_peers or self._alone()
-        return self.synced and self.clock.doubt is None and met and now >= self._started
+        """Whether votes can be right: not without a link, where nothing tells of a copy of this node."""
+        young = self._hub.settings.vote_link_s
+        # A clock that was set back makes no link young.
+        linked = any(not 0 <= now - peer.since < young for peer in self._hub.peers.values())
+        heard = linked or self._alone()
+        return self.synced and self.clock.doubt is None and heard and now >= self._started

@@ -53,12 +53,14 @@ class Peer:
         "oldest_body",
         "patience",
         "patience_at",
+        "since",
         "tip",
         "voters",
     )
 
     def __init__(self, peer_id: bytes, hello: Hello, patience: float, now: float) -> None:
         self.id = peer_id
+        self.since = now
         self.oldest_body = hello.oldest_body
         self.take_status(hello.status, now)
         self.known_records = RecentSet(KNOWN_RECORDS)

@@ -72,5 +72,7 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     """Blocks on a checkpoint before the node votes for it."""
     vote_spread_s: Annotated[float, Meta(ge=0, le=600)] = 5.0
     """Votes leave at random within this time, so that a second copy of the node sees the first one's."""
+    vote_link_s: Annotated[float, Meta(ge=0, le=600)] = 1.0
+    """Votes need a link that is so old: by then its other side has told of a copy of this node."""
     vote_interval_s: Seconds = 1.0
     """Votes that come within this time are told of together."""

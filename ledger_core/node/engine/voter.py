@@ -3,7 +3,7 @@
 The journal knows every vote of this data directory. A directory that was copied and started twice, or
 restored from an old backup, has a journal that does not: after a start the voter lets one checkpoint pass and
 looks for votes of its own key in the chain and among the peers' first. One that the journal does not know
-stops it.
+stops it; so does word of another process that runs with its key.
 """
 
 from ledger_core.keys import Signer
@@ -16,8 +16,8 @@ from ledger_core.node.messages import BlockRef
 from ledger_core.records.codec import record_prefix
 
 REMEDY = (
-    "this node's key has voted elsewhere: make sure that no other copy of this data directory runs, then "
-    "confirm that with: energy-ledger node --resume-voting"
+    "make sure that no other copy of this data directory runs, then confirm that with: "
+    "energy-ledger node --resume-voting"
 )
 
 SWITCHED_OFF = "switched off by the setting voting"
@@ -58,6 +58,11 @@ class Voter:
         self.stopped = None if self._hub.settings.voting else SWITCHED_OFF
         self.tip_changed(now)
 
+    def met_copy(self) -> None:
+        """Another process that runs now has this node's key."""
+        if self._signer is not None and self.stopped is None:
+            self._stop("another process runs with this node's key")
+
     def own_votes_known(self) -> None:
         """Put the journal's votes back among those that are waiting for a block."""
         if self._signer is None:
@@ -76,7 +81,7 @@ class Voter:
         if self._signer is None or node != self._signer.public_key or self.stopped is not None:
             return
         if not self._journal.knows(link.vote(node)):
-            self._stop(f"a vote for the checkpoint at height {link.target.height}")
+            self._stop_for(link.target.height)
 
     def tip_changed(self, now: float) -> None:
         """Follow the chain: look for own votes in it, and plan the next one."""
@@ -176,10 +181,13 @@ class Voter:
                 BlockRef(source, source_row.hash), BlockRef(target, target_row.hash), target_row.time
             )
             if not self._journal.knows(link.vote(key)):
-                self._stop(f"a vote for the checkpoint at height {target} in the chain")
+                self._stop_for(target)
                 return
 
+    def _stop_for(self, height: int) -> None:
+        self._stop(f"this node's key has voted elsewhere, for the checkpoint at height {height}")
+
     def _stop(self, what: str) -> None:
-        self.stopped = f"there is {what} that this node's journal does not know; {REMEDY}"
+        self.stopped = f"{what}; {REMEDY}"
         self._planned = None
         self._hub.notify(VotingStopped(self.stopped))

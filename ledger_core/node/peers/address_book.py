@@ -73,11 +73,6 @@ class AddressBook:
         return len(self._entries)
 
     @property
-    def has_announced(self) -> bool:
-        """Whether this node has ever announced itself, so that others may hold an address of it."""
-        return self._sequence > 0
-
-    @property
     def own_key(self) -> bytes:
         """This node's key."""
         return self._signer.public_key
@@ -98,25 +93,41 @@ class AddressBook:
         Raises Misbehaviour `message_malformed` for a forged one.
         """
         known = self._entries.get(announcement.node)
-        if announcement.sequence > _TOO_FAR_AHEAD or (
-            known is not None and announcement.sequence <= known.announcement.sequence
-        ):
+        if known is not None and announcement.sequence <= known.announcement.sequence:
             return False
-        if not _are_sound(announcement, from_loopback=from_loopback):
-            return False
-        if not first_hand and not self._may_renew(announcement.node, now):
-            return False
-        if not is_signed(announcement, self._chain_id):
-            raise Misbehaviour("message_malformed", "an announcement of addresses is not signed by its node")
-        if announcement.node == self.own_key:
-            # An older run of this node announced more than it remembers: stay above it.
-            self._sequence = max(self._sequence, announcement.sequence)
+        if not self._is_credible(announcement, now, first_hand=first_hand, from_loopback=from_loopback):
             return False
         reached = known.reached if known is not None else 0
         self._entries[announcement.node] = _Entry(announcement, max(int(now), 0), reached)
         self.changed = True
         self.revision += 1
         self._shrink(now)
+        return True
+
+    def is_overtaken(self, announcement: Announcement, now: float) -> bool:
+        """Tell whether this node's own key announced more, elsewhere or in an older run, than is known here.
+
+        The next own announcement is above it. Raises as `learn`.
+        """
+        if announcement.sequence <= self._sequence:
+            return False
+        if not self._is_credible(announcement, now, first_hand=False, from_loopback=True):
+            return False
+        self._sequence = announcement.sequence
+        self.changed = True
+        return True
+
+    def _is_credible(
+        self, announcement: Announcement, now: float, *, first_hand: bool, from_loopback: bool
+    ) -> bool:
+        if announcement.sequence > _TOO_FAR_AHEAD or not _are_sound(
+            announcement, from_loopback=from_loopback
+        ):
+            return False
+        if not first_hand and not self._may_renew(announcement.node, now):
+            return False
+        if not is_signed(announcement, self._chain_id):
+            raise Misbehaviour("message_malformed", "an announcement of addresses is not signed by its node")
         return True
 
     def _may_renew(self, key: bytes, now: float) -> bool:
@@ -154,6 +165,11 @@ class AddressBook:
         told = [key for key, entry in self._entries.items() if entry.announcement.locations]
         told.sort(key=lambda key: (-self._entries[key].reached, -self._entries[key].heard))
         return list(dict.fromkeys((*self._hints, *told)))
+
+    def announcement_of(self, key: bytes) -> Announcement | None:
+        """Return a node's newest announcement, or None."""
+        entry = self._entries.get(key)
+        return None if entry is None else entry.announcement
 
     def sample(self, size: int, random: Random) -> list[Announcement]:
         """Return announcements of some nodes, chosen at random."""

@@ -81,11 +81,12 @@ class PeerManager:
         random: Random,
         clock: Callable[[], float] = time.time,
         answered: Callable[[bytes], None] = lambda _key: None,
+        met_copy: Callable[[], None] = lambda: None,
     ) -> None:
         """Read bans and address book from `directory`; `clock` gives UTC seconds.
 
         `answered` is told, before the policy is asked, the proven key of who answers at a location that the
-        owner of this node configured.
+        owner of this node configured. `met_copy` is told when another process runs with this node's key.
 
         Raises ValueError for a kind outside 0 to 255 and PeerError for a location that is not one.
         """
@@ -104,7 +105,9 @@ class PeerManager:
         self._plan = DialPlan(
             self.book, settings, random, is_up=self._is_up, may_dial=self._admission.may_dial
         )
-        self._gossip = Gossip(self.book, self._registry, settings, random, self._admission.is_member, clock)
+        self._gossip = Gossip(
+            self.book, self._registry, settings, random, self._admission.is_member, clock, met_copy
+        )
         self._carrier = Carrier(
             registry=self._registry,
             admission=self._admission,
@@ -129,8 +132,7 @@ class PeerManager:
         """Listen and dial; raises PeerError `listen_failed`."""
         if self._listener is not None:
             await self._listener.start()
-        if self._settings.advertised or self.book.has_announced:
-            self._gossip.set_own(self._settings.advertised)
+        self._gossip.begin(self._settings.advertised)
         works = (
             ("dialling", self._outbound.run),
             ("gossip", self._gossip.run),
@@ -199,7 +201,7 @@ class PeerManager:
         self._gossip.set_own(locations)
 
     def announce_again(self) -> None:
-        """Announce this node anew, where it announces itself: others may listen only now."""
+        """Announce this node anew: others may listen only now, or a copy of it has ended."""
         self._gossip.renew()
 
     def lift_ban(self, key: bytes) -> bool:
