@@ -51,10 +51,17 @@ def next_target(parameters: Parameters, genesis_time: int, parent_height: int, p
     The genesis is the anchor: at its easiest target, on schedule.
     """
     drift = parent_time - genesis_time - parameters.block_spacing_s * parent_height
-    if drift >= 0:
-        return easiest_target(parameters)
-    easiest = MAX_HASH >> parameters.min_difficulty_bits
-    return compact_target(asert_target(easiest, drift, parameters.difficulty_half_life_s, easiest))
+    # Behind schedule it stays at the easiest.
+    return _compact_target_at(
+        min(drift, 0), parameters.difficulty_half_life_s, parameters.min_difficulty_bits
+    )
+
+
+@lru_cache(maxsize=1024)
+def _compact_target_at(drift: int, half_life: int, min_difficulty_bits: int) -> int:
+    """Return what ASERT gives at a drift; a chain on schedule comes back to the same few seconds."""
+    easiest = MAX_HASH >> min_difficulty_bits
+    return compact_target(asert_target(easiest, drift, half_life, easiest))
 
 
 def asert_target(anchor: int, drift: int, half_life: int, limit: int) -> int:
