@@ -7,6 +7,7 @@ for a moment while the device boots, or show one wild value. The total follows t
 from __future__ import annotations
 
 import dataclasses
+from itertools import pairwise
 from typing import Final
 
 # Energy that a register may hold after a reset beyond what the rated power explains: it counts in steps.
@@ -38,8 +39,7 @@ class LifetimeCounter:
         self.modulus_wh = modulus_wh
         self.state = state
         self._high: CounterState | None = None  # the reading before a drop, should it come back
-        self._odd_wh: int | None = None
-        self._odd_count = 0
+        self._odd: list[int] = []  # the readings in a row that show an unexplained jump
         self._fast = False  # the register has been seen to run ahead of our clock, steadily
 
     def update(self, raw_wh: int, now: float, rated_w: int | None = None) -> int:
@@ -54,7 +54,7 @@ class LifetimeCounter:
         gained = self._gain(last, raw_wh, now, rated_w or _UNKNOWN_RATING_W)
         if gained is not None:
             self.state = CounterState(last.total_wh + gained, raw_wh, now)
-            self._odd_wh, self._odd_count = None, 0
+            self._odd = []
         return self.state.total_wh if self.state is not None else raw_wh
 
     def _gain(self, last: CounterState, raw_wh: int, now: float, rated_w: int) -> int | None:
@@ -84,16 +84,22 @@ class LifetimeCounter:
             if 0 <= back <= _FORWARD_WH + _likely_wh(rated_w, now - high.at):
                 self._high = None
                 return max(back - counted, 0)
-        if self._odd_wh is None or raw_wh < self._odd_wh:
-            self._odd_wh, self._odd_count = raw_wh, 0
-        self._odd_count += 1
-        if self._odd_count < _CONFIRMATIONS and not self._fast:
+        if self._odd and raw_wh < self._odd[-1] - _JITTER_WH:
+            self._odd = []
+        self._odd.append(raw_wh)
+        if len(self._odd) < _CONFIRMATIONS and not self._fast:
             return None
         self._high = None
-        if self._fast or raw_wh - self._odd_wh > _FORWARD_WH:
+        if self._fast or _steady([last.raw_wh, *self._odd]):
             self._fast = True
             return raw_wh - last.raw_wh  # it goes on like this: time runs faster than our clock
         return 0  # a new base: what the register did in between is not energy
+
+
+def _steady(readings: list[int]) -> bool:
+    """Whether every step is too large to be explained, and like the others: no wild values, no new base."""
+    steps = [after - before for before, after in pairwise(readings)]
+    return min(steps) > _FORWARD_WH and max(steps) <= 2 * min(steps)
 
 
 def _likely_wh(rated_w: int, seconds: float) -> int:
