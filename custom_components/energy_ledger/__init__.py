@@ -32,7 +32,7 @@ from .key_store import HomeKey, async_key_store
 from .ledger import LedgerCoordinator, async_remove_cursor
 from .membership import Joining
 from .node.keeper import node_keeper
-from .node_setup import async_connect, data_directory, require_version
+from .node_setup import async_connect, async_require_version, data_directory
 from .observers import async_remove_observed, async_start_observers
 from .peer_view import PeerView
 from .platforms import PLATFORMS
@@ -58,11 +58,11 @@ async def async_setup_entry(hass: HomeAssistant, entry: EnergyLedgerEntry) -> bo
     key = await _async_key(hass, entry)
     client, node = await async_connect(hass, entry)
     try:
+        if node is None:
+            await async_require_version(hass, entry, client)
         ledger = LedgerCoordinator(hass, entry, client, key.address)
         await ledger.async_config_entry_first_refresh()
         _require_community(entry, ledger)
-        if node is None:
-            require_version(hass, entry, ledger.data.status.version)
         chain_id = bytes.fromhex(entry.data[CONF_CHAIN_ID])
         entry.runtime_data = EnergyLedgerData(
             client=client, key=key, home=Home(client, key.signer, chain_id=chain_id), node=node, ledger=ledger

@@ -19,6 +19,7 @@ from homeassistant.helpers.dispatcher import async_dispatcher_send
 from homeassistant.helpers.storage import Store
 from homeassistant.helpers.update_coordinator import DataUpdateCoordinator, UpdateFailed
 
+from ledger_core import __version__
 from ledger_core.client import (
     Backoff,
     ClientError,
@@ -43,6 +44,7 @@ from ledger_core.client.views import (
 )
 
 from .const import DOMAIN, signal_event
+from .node.versions import version_fits
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -327,7 +329,16 @@ class LedgerCoordinator(DataUpdateCoordinator[LedgerView]):
                     translation_placeholders={"reason": "the connection broke"},
                 )
             )
-        elif not self.last_update_success:
+        else:
             self.config_entry.async_create_background_task(
-                self.hass, self.async_refresh(), f"{self.name} refresh"
+                self.hass, self._connected_again(), f"{self.name} refresh"
             )
+
+    async def _connected_again(self) -> None:
+        """Read anew what is missing; a node that was updated meanwhile is set up anew, which checks it."""
+        with contextlib.suppress(ClientError):
+            if not version_fits(await self.client.version(), __version__):
+                self.hass.config_entries.async_schedule_reload(self.config_entry.entry_id)
+                return
+        if not self.last_update_success:
+            await self.async_refresh()

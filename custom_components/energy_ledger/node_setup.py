@@ -12,7 +12,7 @@ from homeassistant.helpers import issue_registry as ir
 from homeassistant.helpers.aiohttp_client import async_get_clientsession
 
 from ledger_core import __version__
-from ledger_core.client import NodeClient
+from ledger_core.client import ClientError, NodeClient
 
 from .const import (
     CONF_ADVERTISE,
@@ -113,8 +113,16 @@ async def _async_start(
         raise _not_ready(error) from error
 
 
-def require_version(hass: HomeAssistant, entry: ConfigEntry[Any], version: str) -> None:
-    """Check the version of a node elsewhere; raises ConfigEntryNotReady until it fits."""
+async def async_require_version(hass: HomeAssistant, entry: ConfigEntry[Any], client: NodeClient) -> None:
+    """Check the version of a node elsewhere; raises ConfigEntryNotReady until it fits.
+
+    A node that does not answer is left to whoever asks it next. Nothing else is asked before: another
+    version's answers may have another form.
+    """
+    try:
+        version = await client.version()
+    except ClientError:
+        return
     if version_fits(version, __version__):
         tell_trouble(hass, entry, None)
         return

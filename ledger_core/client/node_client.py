@@ -49,6 +49,10 @@ class NodeClient:
         """Return how the node and its community are."""
         return await self._get("/v1/status", model.StatusView)
 
+    async def version(self) -> str:
+        """Return the node's version, which a node of any version tells."""
+        return (await self._get("/v1/status", model.VersionView)).version
+
     async def state_hash(self) -> model.StateHashView:
         """Return the hash of the whole state, equal on every node after the same block."""
         return await self._get("/v1/state-hash", model.StateHashView)

@@ -390,6 +390,15 @@ async def test_reauthentication(hass: HomeAssistant, node: ApiWorld, make_entry:
     assert entry.data[CONF_TOKEN] == TOKEN
 
 
+async def test_the_token_of_an_own_node_is_read_again(hass: HomeAssistant) -> None:
+    entry = MockConfigEntry(domain=DOMAIN, data={CONF_DIRECTORY: "x"})
+    entry.add_to_hass(hass)
+    with patch.object(hass.config_entries, "async_schedule_reload") as reload:
+        result = await entry.start_reauth_flow(hass)
+    assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "reauth_successful")
+    reload.assert_called_once_with(entry.entry_id)
+
+
 async def test_reauthentication_at_another_community(
     hass: HomeAssistant, node: ApiWorld, make_entry: EntryMaker
 ) -> None:

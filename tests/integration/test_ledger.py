@@ -5,8 +5,10 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from homeassistant.config_entries import SOURCE_REAUTH, ConfigEntryState
-from homeassistant.const import CONF_TOKEN
+from homeassistant.const import CONF_TOKEN, CONF_URL
 from homeassistant.core import HomeAssistant, callback
 from homeassistant.helpers import issue_registry as ir
 from homeassistant.helpers.dispatcher import async_dispatcher_connect
@@ -267,6 +269,40 @@ async def test_node_of_another_version(
     assert state_of(entry) is ConfigEntryState.LOADED
     assert issue_registry.async_get_issue(DOMAIN, issue_id) is None
     assert await hass.config_entries.async_unload(entry.entry_id)
+
+
+async def test_a_node_of_a_version_whose_answers_have_another_form(
+    hass: HomeAssistant, make_entry: EntryMaker, node: ApiWorld, issue_registry: ir.IssueRegistry
+) -> None:
+    async def status(_: web.Request) -> web.Response:
+        return web.json_response({"version": "99.0.0", "chain": {"tip": 5}})
+
+    app = web.Application()
+    app.router.add_get("/v1/status", status)
+    async with TestServer(app) as server:
+        entry = await make_entry(node, set_up=False)
+        hass.config_entries.async_update_entry(
+            entry, data={**entry.data, CONF_URL: f"http://127.0.0.1:{server.port}"}
+        )
+        assert not await hass.config_entries.async_setup(entry.entry_id)
+        assert state_of(entry) is ConfigEntryState.SETUP_RETRY
+        issue = issue_registry.async_get_issue(DOMAIN, f"node_version_mismatch_{entry.entry_id}")
+        assert issue is not None
+        assert "99.0.0" in (issue.translation_placeholders or {})["reason"]
+
+
+async def test_a_node_that_was_updated_while_it_was_away(
+    hass: HomeAssistant, node: ApiWorld, entry: MockConfigEntry, issue_registry: ir.IssueRegistry
+) -> None:
+    await node.server.close()
+    await wait_until(lambda: not entry.runtime_data.ledger.last_update_success)
+    with (
+        patch("custom_components.energy_ledger.node_setup.__version__", "9.9.9"),
+        patch("custom_components.energy_ledger.ledger.__version__", "9.9.9"),
+    ):
+        await node.server.start()
+        await wait_until(lambda: state_of(entry) is ConfigEntryState.SETUP_RETRY)
+    assert issue_registry.async_get_issue(DOMAIN, f"node_version_mismatch_{entry.entry_id}") is not None
 
 
 async def test_unloading_says_nothing_in_the_log(

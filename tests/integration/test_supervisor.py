@@ -285,6 +285,13 @@ async def test_a_node_that_comes_back_elsewhere(watch: Maker) -> None:
     assert watched.supervisor.readiness.api == "http://127.0.0.1:11"
 
 
+async def test_a_node_that_comes_back_with_another_token(watch: Maker) -> None:
+    watched = watch("ready")
+    await watched.supervisor.start()
+    (watched.supervisor.launch.directory / TOKEN_FILE).write_text("another\n")
+    await wait_until(lambda: watched.moves)
+
+
 async def test_a_node_that_does_not_answer_is_started_again(watch: Maker) -> None:
     watched = watch("ready")
     await watched.supervisor.start()

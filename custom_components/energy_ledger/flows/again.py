@@ -19,7 +19,11 @@ class AgainSteps(FlowBase):
     """Reauthentication and reconfiguration."""
 
     async def async_step_reauth(self, _: Mapping[str, Any]) -> ConfigFlowResult:
-        """The node refuses the token."""
+        """The node refuses the token; that of a node which runs here is read again."""
+        entry = self._get_reauth_entry()
+        if CONF_URL not in entry.data:
+            self.hass.config_entries.async_schedule_reload(entry.entry_id)
+            return self.async_abort(reason="reauth_successful")
         return await self.async_step_reauth_confirm()
 
     async def async_step_reauth_confirm(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:

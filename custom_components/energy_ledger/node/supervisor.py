@@ -79,6 +79,7 @@ class NodeSupervisor:
         self._process: NodeProcess | None = None
         self._watch: asyncio.Task[None] | None = None
         self._kept: tuple[NodeClient, str] | None = None
+        self._token = ""
         self._failures = 0
         self._pause_over = asyncio.Event()
         self.restarts = 0
@@ -86,7 +87,7 @@ class NodeSupervisor:
         self.readiness: Readiness | None = None
         """What the node told when it was ready last; None while it does not run."""
         self.on_moved: Callable[[], None] = lambda: None
-        """Called when the node comes back at another URL than before."""
+        """Called when the node comes back at another URL than before, or with another token."""
 
     @property
     def pid(self) -> int | None:
@@ -183,13 +184,23 @@ class NodeSupervisor:
         return told
 
     async def _client(self, told: Readiness) -> NodeClient:
-        path = self.launch.directory / TOKEN_FILE
         try:
-            token = await self._hass.async_add_executor_job(path.read_text, "ascii")
+            self._token = await self._read_token()
         except (OSError, UnicodeDecodeError) as error:
             await self._end()
             raise NodeUnavailable(ISSUE_NODE_CANNOT_START, f"its token can't be read: {error}") from error
-        return self._client_of(told.api, token.strip())
+        return self._client_of(told.api, self._token)
+
+    async def _read_token(self) -> str:
+        path = self.launch.directory / TOKEN_FILE
+        return (await self._hass.async_add_executor_job(path.read_text, "ascii")).strip()
+
+    async def _is_new_token(self) -> bool:
+        """Whether the node made another token when it started, because its file was gone."""
+        try:
+            return await self._read_token() != self._token
+        except OSError, UnicodeDecodeError:
+            return False  # the node can't be asked: its answers will say so
 
     async def _end(self) -> None:
         process, self._process = self._process, None
@@ -211,8 +222,8 @@ class NodeSupervisor:
             told = await self._restart(url)
             if told is None:
                 return
-            if told.api != url:
-                # Whoever holds a client would ask at the old place.
+            if told.api != url or await self._is_new_token():
+                # Whoever holds a client would ask at the old place, or be refused.
                 self.on_moved()
                 return
 

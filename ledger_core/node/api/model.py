@@ -92,6 +92,12 @@ class CommunityView(View, frozen=True):
     ]
 
 
+class VersionView(View, frozen=True):
+    """The one field of StatusView that every version has."""
+
+    version: str
+
+
 class StatusView(View, frozen=True):
     """How the node and its community are."""
 
