@@ -10,6 +10,7 @@ from homeassistant.helpers import issue_registry as ir
 
 from custom_components.energy_ledger.const import DOMAIN
 from custom_components.energy_ledger.trading.house import meter_of
+from custom_components.energy_ledger.trading.meter_core import Sample
 from custom_components.energy_ledger.trading.metering import Metering
 from ledger_core.client import RefusedError, TimedOutError
 from ledger_core.client.home import Home
@@ -36,6 +37,11 @@ async def homes(hass: HomeAssistant, node: ApiWorld, make_entry: EntryMaker) -> 
         await found.add("anna", meter_device("anna"), battery_device("anna"))
         await found.register()
         yield found
+
+
+def registers(sample: Sample | None) -> tuple[int, int]:
+    assert sample is not None
+    return sample.import_wh, sample.export_wh
 
 
 def counted(homes: Street, import_wh: int) -> None:
@@ -109,6 +115,43 @@ async def test_a_boundary_that_the_chain_knows_otherwise_is_given_up(homes: Stre
     assert end not in [row.end for row in metering.core.pending]
 
 
+async def test_a_register_that_is_away_for_a_moment_is_no_zero(homes: Street) -> None:
+    metering = homes.trading("anna").metering
+    await boundary(homes, 1200)
+    core = metering.core
+    assert core is not None
+    before = core.last
+    homes.node.world.now += 5
+    homes.hass.states.async_set("sensor.anna_export", "unavailable")
+    await homes.hass.async_block_till_done()
+    assert (core.pause, core.last) == (None, before)
+    entry = homes.entries["anna"]
+    await homes.hass.config_entries.async_reload(entry.entry_id)
+    await homes.hass.async_block_till_done()
+    homes.follow_clock(entry)
+    counted(homes, 1300)
+    await homes.hass.async_block_till_done()
+    core = homes.trading("anna").metering.core
+    assert core is not None
+    assert core.pause is None
+    assert registers(core.last) == (1300, 2000)
+
+
+async def test_a_meter_of_one_direction_counts_nothing_the_other_way(homes: Street) -> None:
+    set_meter(homes.hass, "bert", import_wh=700, export_wh=5)
+    device = meter_device("bert")
+    entities = {name: entity for name, entity in device["data"]["entities"].items() if name != "energy_out"}
+    await homes.add("bert", {**device, "data": {**device["data"], "entities": entities}})
+    core = homes.trading("bert").metering.core
+    assert core is not None
+    assert registers(core.last) == (700, 0)
+
+
+def refusal(homes: Street) -> tuple[str | None, bool]:
+    """What selling goes by, and whether the user is told."""
+    return homes.trading("anna").metering.refused, issue(homes) is not None
+
+
 def issue(homes: Street) -> ir.IssueEntry | None:
     name = f"readings_refused_{homes.entries['anna'].entry_id}"
     return ir.async_get(homes.hass).async_get_issue(DOMAIN, name)
@@ -128,18 +171,18 @@ async def test_a_boundary_that_the_ledger_refuses_does_not_hold_back_the_later_o
     with patch.object(Metering, "_rating", return_value=100_000):
         await boundary(homes, 1200)
         await send(homes)
-        assert (metering.refused, metering.core.pending) == (None, [])
+        assert (refusal(homes), metering.core.pending) == ((None, False), [])
         for import_wh in (9200, 9300):
             await boundary(homes, import_wh)
             await send(homes)
-            assert (metering.refused, metering.core.pending) == ("register_jump", [])
+            assert (refusal(homes), metering.core.pending) == (("register_jump", True), [])
             told = issue(homes)
             assert told is not None
             assert told.translation_placeholders is not None
             assert "the connection allows" in told.translation_placeholders["reason"]
         end = await boundary(homes, 9400)
         await send(homes)
-    assert (metering.refused, issue(homes), metering.core.pending) == (None, None, [])
+    assert (refusal(homes), metering.core.pending) == ((None, False), [])
     assert metering.core.boundary is not None
     assert metering.core.boundary.end == end
 
@@ -155,13 +198,12 @@ async def test_what_is_refused_for_long_is_told(homes: Street) -> None:
     with patch.object(Home, "readings", side_effect=refused):
         homes.node.world.now += 30
         await metering.async_send()
-        assert (metering.refused, issue(homes)) == (None, None), "it may be set up just now"
+        assert refusal(homes) == (None, False), "it may be set up just now"
         homes.node.world.now += 301
         await metering.async_send()
-    assert metering.refused == "meter_key_wrong"
-    assert issue(homes) is not None
+    assert refusal(homes) == ("meter_key_wrong", True)
     await send(homes)
-    assert (metering.refused, issue(homes)) == (None, None)
+    assert refusal(homes) == (None, False)
 
 
 async def test_the_meter_is_read_at_the_boundary_itself(homes: Street) -> None:

@@ -7,7 +7,7 @@ from ledger_core.records.types import AssetKind
 
 from ..data import DeviceRuntime
 from ..devices.profile.model import CommandName
-from ..devices.readings import Field, Readings
+from ..devices.readings import Field, Quality, Readings
 from .gate_model import DeviceNow
 from .meter_core import Sample
 
@@ -104,15 +104,20 @@ def grid_now(runtime: DeviceRuntime | None) -> Grid:
 
 
 def sample_of(runtime: DeviceRuntime, now: float) -> Sample | None:
-    """Return a meter's registers as read last, and when; None when it does not tell both."""
+    """Return a meter's registers as read last, and when; None when it does not tell all that it has."""
     if not runtime.coordinator.last_update_success:
         return None
     readings = runtime.coordinator.data
-    imported, exported = readings.number(Field.IMPORT_WH), readings.number(Field.EXPORT_WH)
-    if imported is None and exported is None:
+    has = [
+        field
+        for field in (Field.IMPORT_WH, Field.EXPORT_WH)
+        if readings[field].quality is not Quality.NOT_IMPLEMENTED
+    ]
+    told = {field: number for field in has if (number := readings.number(field)) is not None}
+    if not told or len(told) < len(has):
         return None
     # A meter of one direction: the other register never moves.
-    return Sample(now - meter_age_s(readings), imported or 0, exported or 0)
+    return Sample(now - meter_age_s(readings), told.get(Field.IMPORT_WH, 0), told.get(Field.EXPORT_WH, 0))
 
 
 def meter_age_s(readings: Readings) -> float:
