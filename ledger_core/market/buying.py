@@ -153,7 +153,9 @@ def wanted_quantity(rule: BuyCriteria, offer: OfferTerms, world: BuyWorld) -> tu
     wanted_wh = offer.energy_of(offer.open)
     if rule.max_wh is not None:
         wanted_wh = min(wanted_wh, rule.max_wh)
-    if rule.only_need and world.need_wh is not None:
+    if rule.only_need:
+        if world.need_wh is None:
+            return 0, ignore(Reason.NEED_UNKNOWN, start=offer.start, end=offer.end)
         if world.need_wh < rule.min_wh:
             return 0, ignore(Reason.NOTHING_NEEDED, need_wh=world.need_wh)
         wanted_wh = min(wanted_wh, world.need_wh)

@@ -40,6 +40,7 @@ class Reason(StrEnum):
     COUNTERED_BEFORE = "countered_before"
     ALREADY_ANSWERED = "already_answered"
     NOTHING_NEEDED = "nothing_needed"
+    NEED_UNKNOWN = "need_unknown"
     BUDGET_SPENT = "budget_spent"
     TOO_LITTLE = "too_little"
     ONLY_WHOLE = "only_whole"

@@ -284,6 +284,8 @@ class TradingEngine:
                 supply = supply_of(desk, each.rule, forecast, limits.reserve_permille)
                 await each.async_run(desk, supply, limits.price_floor, acting)
             else:
+                if each.rule.criteria.only_need:
+                    self._require_need()
                 await each.async_run(desk, limits.price_ceiling, acting)
         except RuleProblem as problem:
             self._pause(state, problem)
@@ -306,6 +308,13 @@ class TradingEngine:
             return True
         moment = min(PATIENCE_S, self._desk.slot_s / 4)
         return state.problem in _TRANSIENT and self._desk.now - state.paused_since < moment
+
+    def _require_need(self) -> None:
+        """Refuse to buy by what the home needs while that is not known; raises RuleProblem."""
+        if self.metering.pause is not None:
+            raise RuleProblem("meter_paused")
+        if self._desk.plan is None:
+            raise RuleProblem("consumption_unknown")
 
     def _require_meter(self) -> None:
         """Refuse to sell what nobody counts, for the ledger pays by readings; raises RuleProblem."""
