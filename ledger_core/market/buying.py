@@ -74,13 +74,17 @@ def decide_buy(rule: BuyCriteria, offer: OfferTerms, world: BuyWorld) -> Decisio
     if refusal is not None:
         return refusal
     if offer.auction is not None:
-        price = min(world.ceiling, offer.auction.ceiling)
-        return _with_gain(rule, offer, world, Decision(Verdict.BID, Reason.WORTH_A_BID, quantity, price))
-    if offer.price <= world.ceiling:
-        accept = Decision(Verdict.ACCEPT, Reason.GOOD_PRICE, quantity, offer.price)
-        return _with_gain(rule, offer, world, accept)
-    counter = Decision(Verdict.COUNTER, Reason.WORTH_A_COUNTER, quantity, world.ceiling)
-    return _with_gain(rule, offer, world, counter)
+        verdict, reason = Verdict.BID, Reason.WORTH_A_BID
+    elif offer.price <= world.ceiling:
+        verdict, reason = Verdict.ACCEPT, Reason.GOOD_PRICE
+    else:
+        verdict, reason = Verdict.COUNTER, Reason.WORTH_A_COUNTER
+    return _with_gain(rule, offer, world, Decision(verdict, reason, quantity, _price(offer, world)))
+
+
+def _price(offer: OfferTerms, world: BuyWorld) -> int:
+    """Return the price of the answer: of a bid as well, for an auction's winners pay their own."""
+    return min(offer.price if offer.auction is None else offer.auction.ceiling, world.ceiling)
 
 
 def _check_offer(rule: BuyCriteria, offer: OfferTerms, world: BuyWorld) -> Decision | None:
@@ -159,7 +163,7 @@ def wanted_quantity(rule: BuyCriteria, offer: OfferTerms, world: BuyWorld) -> tu
         if world.need_wh < rule.min_wh:
             return 0, ignore(Reason.NOTHING_NEEDED, need_wh=world.need_wh)
         wanted_wh = min(wanted_wh, world.need_wh)
-    price = min(offer.price, world.ceiling)
+    price = _price(offer, world)
     if rule.daily_budget is not None:
         left = rule.daily_budget - world.spent_today
         if left <= 0:
