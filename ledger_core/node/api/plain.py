@@ -6,12 +6,17 @@ from typing import Any
 
 from msgspec import Struct
 
+_AS_IT_IS = frozenset({int, str, bool, float, type(None)})
+
 
 def plain(value: Any) -> Any:
     """Return a value of the ledger as JSON can hold it."""
+    kind = type(value)
+    if kind in _AS_IT_IS:
+        return value
+    if kind is bytes:
+        return value.hex()
     match value:
-        case bytes():
-            return value.hex()
         case Struct():
             return fields(value)
         case Enum():

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from ledger_core.errors import RuleError
-from ledger_core.node.engine.header_tree import HeaderTree
+from ledger_core.node.engine.header_tree import HeaderNode, HeaderTree
 from ledger_core.node.engine.hub import Hub, Peer
 from ledger_core.node.messages import (
     MAX_HEADERS,
@@ -143,13 +143,17 @@ class HeaderSync:
     def _ask(self, peer: Peer, now: float) -> None:
         if peer.id in self._asked or peer.id in self._paused:
             return
-        locator = self._chain_locator()
         best = self._tree.get(self.shown.get(peer.id, b""))
-        if best is not None:
-            locator.insert(0, BlockRef(best.height, best.hash))
+        locator = self._chain_locator() if best is None else self._locator_from(best)
         limit = max(min(self._hub.settings.header_window - len(self._tree), MAX_HEADERS), 1)
         self._asked[peer.id] = (now + self._hub.settings.request_s, peer.tip.height, limit)
         self._hub.send(peer.id, GetHeaders((*locator[: MAX_LOCATOR - 1], locator[-1]), limit))
+
+    def _locator_from(self, best: HeaderNode) -> list[BlockRef]:
+        """Return a header to go on from, and what is final for a peer that has left that branch."""
+        chain = self._hub.chain
+        final = [BlockRef(chain.index.root.height, chain.index.root.hash)] if chain.final_height else []
+        return [BlockRef(best.height, best.hash), *final, BlockRef(0, chain.chain_id)]
 
     def _chain_locator(self) -> list[BlockRef]:
         """Return blocks of the active branch, ever further apart, down to the genesis."""
