@@ -1,7 +1,7 @@
 """What each kind of device can sell, forecasts behind it, and statements of what was settled."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 from unittest.mock import patch
@@ -13,6 +13,7 @@ from custom_components.energy_ledger.trading.prices_now import entity_price
 from custom_components.energy_ledger.trading.rule_config import RuleProblem
 from custom_components.energy_ledger.trading.rule_state import RuleStatus
 from custom_components.energy_ledger.trading.statement_core import Account
+from custom_components.energy_ledger.trading.supply import _own_permille
 from ledger_core.client.views import EventView
 from ledger_core.keys import address
 from tests.core.world import World
@@ -72,7 +73,7 @@ async def sell(homes: Street, device: str, **amount: Any) -> str:
 async def test_sun_battery_and_fuel_cell_sell_what_they_have(homes: Street) -> None:
     await sell(homes, "pv")
     await sell(homes, "battery")
-    await sell(homes, "fuel_cell", basis="capacity", max_kw=1.5)
+    capacity = await sell(homes, "fuel_cell", basis="capacity", max_kw=1.5)
     await homes.turn_on("anna")
     await homes.look()
     await homes.mine()
@@ -84,6 +85,7 @@ async def test_sun_battery_and_fuel_cell_sell_what_they_have(homes: Street) -> N
         "battery": ("energy", 1250),  # 5 kW for a slot, of 8 kWh above the reserve
         "fuel_cell": ("capacity", 1500),
     }
+    assert homes.trading("anna").rules[capacity].figures["offered_kwh"] == 0.375
     surplus = homes.hass.states.get("sensor.test_street_surplus")
     assert surplus is not None
     assert surplus.attributes["generation_w"] == 3000
@@ -112,10 +114,60 @@ async def test_what_came_from_the_grid_is_not_sold(homes: Street) -> None:
         set_meter(homes.hass, "anna", import_wh=1000 + step * 1000, export_wh=2000, surplus_w=-9000)
         set_battery(homes.hass, "anna", soc=50 + step * 10)
         await homes.look()
-    engine = homes.trading("anna")
-    asset = homes.entries["anna"].runtime_data.devices[homes.subentry("anna", "anna battery")].asset_id
-    assert asset is not None
-    assert engine._desk.notebook.pages.origins[asset.hex()] == [5000, 3000]
+    assert origin(homes) == (5000, 3000)
+
+
+def origin(homes: Street) -> tuple[int, int]:
+    """What the battery holds: the home's own, and the grid's."""
+    (known,) = homes.trading("anna")._desk.notebook.pages.origins.values()
+    return known.own_wh, known.grid_wh
+
+
+async def reload(homes: Street, between: Callable[[], None]) -> None:
+    """Have the home's entry unloaded for a while."""
+    entry = homes.entries["anna"]
+    assert await homes.hass.config_entries.async_unload(entry.entry_id)
+    between()
+    assert await homes.hass.config_entries.async_setup(entry.entry_id)
+    await homes.hass.async_block_till_done()
+    homes.follow_clock(entry)
+    await homes.look()
+
+
+async def test_what_came_from_the_grid_over_a_restart_is_the_grids(homes: Street) -> None:
+    set_battery(homes.hass, "anna", soc=20)
+    await homes.look()
+
+    def night() -> None:
+        homes.node.world.now += 6 * 3600
+        set_meter(homes.hass, "anna", import_wh=6000, export_wh=2000)
+        set_battery(homes.hass, "anna", soc=80)
+
+    await reload(homes, night)
+    assert origin(homes) == (3000, 5000), "5 kWh were drawn meanwhile, so 1 kWh is the home's own"
+    (known,) = homes.trading("anna")._desk.notebook.pages.origins.values()
+    known.imported_wh = 99_000  # by the meter that hung there before
+    set_battery(homes.hass, "anna", soc=90)
+    await homes.look()
+    assert origin(homes) == (3000, 6000), "what was drawn is not known"
+
+
+async def test_while_the_meter_or_the_store_is_away_nothing_is_decided(homes: Street) -> None:
+    set_battery(homes.hass, "anna", soc=20)
+    await homes.look()
+    homes.hass.states.async_set("sensor.anna_import", "unavailable")
+    set_battery(homes.hass, "anna", soc=30)
+    await homes.look()
+    assert origin(homes) == (2000, 0)
+    desk = homes.trading("anna")._desk
+    (asset,) = (each for each in desk.entry.runtime_data.ledger.data.assets if each.kind == "battery")
+    assert _own_permille(desk, asset, 3000) == 666, "what may be the grid's is not sold as own"
+    homes.hass.states.async_set("sensor.anna_soc", "unavailable")
+    set_meter(homes.hass, "anna", import_wh=2500, export_wh=2000)
+    await homes.look()
+    set_battery(homes.hass, "anna", soc=40)
+    await homes.look()
+    assert origin(homes) == (2500, 1500)
 
 
 async def test_home_assistants_own_solar_forecast_counts(homes: Street) -> None:

@@ -85,7 +85,6 @@ class TradingEngine:
         self._task: asyncio.Task[None] | None = None
         self._standings_at = 0
         self._stopped = False
-        self._imported: int | None = None
         self.rules: dict[str, RuleState] = {}
         """By subentry id."""
         self.forecaster = Forecaster(hass, entry)
@@ -259,7 +258,8 @@ class TradingEngine:
             desk.notebook.follow_answers(
                 [trade.trade for trade in view.trades], [each.acceptance for each in view.waiting], desk.now
             )
-            follow_origins(desk, self._drawn())
+            meter = meter_of(data.devices)
+            follow_origins(desk, grid_now(None if meter is None else meter[1]).imported_wh)
             forecast = self.forecaster.slots(desk.now, HORIZON_SLOTS)
             desk.plan = home_plan(desk, forecast, self.limits.reserve_permille)
             # Without the node nothing can be known or sent: rules wait, and the gate goes its own way.
@@ -344,13 +344,6 @@ class TradingEngine:
             translation_key=f"rule_{problem.code}",
             translation_placeholders={"rule": state.name, **problem.values},
         )
-
-    def _drawn(self) -> int:
-        """Return what the home drew from the grid since the last look, Wh."""
-        meter = meter_of(self._entry.runtime_data.devices)
-        imported = grid_now(None if meter is None else meter[1]).imported_wh
-        before, self._imported = self._imported, imported if imported is not None else self._imported
-        return max(imported - before, 0) if imported is not None and before is not None else 0
 
     async def _read_standings(self, desk: Desk) -> None:
         if desk.now - self._standings_at < STANDINGS_S:

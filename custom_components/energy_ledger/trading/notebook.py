@@ -51,6 +51,14 @@ class Answer(Struct, kw_only=True):
     """What supplies a request; empty where the home buys."""
 
 
+class StoreOrigin(Struct, array_like=True):
+    """Whose energy a store holds, Wh, and what the meter had counted from the grid by then."""
+
+    own_wh: int
+    grid_wh: int
+    imported_wh: int | None = None
+
+
 class HandedBack(Struct, kw_only=True):
     """A sale whose rest this home ended because it can't deliver it."""
 
@@ -69,8 +77,8 @@ class Pages(Struct, kw_only=True):
     answers: dict[str, Answer] = {}
     replied: dict[str, int] = {}
     """Others' acceptances of changed terms that were confirmed or rejected, and when."""
-    origins: dict[str, list[int]] = {}
-    """By asset: Wh generated here, Wh drawn from the grid."""
+    origins: dict[str, StoreOrigin] = {}
+    """By asset."""
     handed_back: dict[str, HandedBack] = {}
     """By trade."""
 

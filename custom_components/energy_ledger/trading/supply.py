@@ -14,6 +14,7 @@ from .agreed import agreed_in
 from .context import Desk
 from .forecast import SUNNY
 from .house import STORES, level_field
+from .notebook import StoreOrigin
 from .rule_config import RuleProblem, SellRule
 from .sell_desk import Supply
 
@@ -31,11 +32,15 @@ def held_wh(runtime: DeviceRuntime, capacity_wh: int) -> int | None:
     return None if level is None else capacity_wh * level // 1000
 
 
-def follow_origins(desk: Desk, drawn_wh: int) -> None:
-    """Follow whose energy the home's stores hold; `drawn_wh` came from the grid since the last time.
+def follow_origins(desk: Desk, imported_wh: int | None) -> None:
+    """Follow whose energy the home's stores hold; `imported_wh` is what the meter has counted from the grid.
 
-    What a store held when it was first seen counts as the home's own.
+    What a store held when it was first seen counts as the home's own. While meter or store are away nothing
+    is decided: of all that came in meanwhile, at most what was drawn meanwhile is the grid's. Where nobody
+    knows what was drawn (another meter counts from elsewhere) all of it is.
     """
+    if imported_wh is None:
+        return
     origins = desk.notebook.pages.origins
     for runtime, asset in _assets(desk.entry):
         if runtime.kind not in STORES or asset.capacity_wh is None:
@@ -44,8 +49,19 @@ def follow_origins(desk: Desk, drawn_wh: int) -> None:
         if held is None:
             continue
         known = origins.get(asset.asset)
-        origin = Origin(held, 0) if known is None else Origin(*known).follow(held, drawn_wh)
-        origins[asset.asset] = [origin.own_wh, origin.grid_wh]
+        if known is None:
+            origin = Origin(held, 0)
+        else:
+            before = known.imported_wh
+            drawn = held if before is None or before > imported_wh else imported_wh - before
+            origin = Origin(known.own_wh, known.grid_wh).follow(held, drawn)
+        origins[asset.asset] = StoreOrigin(origin.own_wh, origin.grid_wh, imported_wh)
+
+
+def _own_permille(desk: Desk, asset: AssetView, held: int) -> int:
+    """Return the part of what a store holds that is the home's own; not what nobody knows the origin of."""
+    known = desk.notebook.pages.origins.get(asset.asset)
+    return 1000 if known is None else Origin(known.own_wh, known.grid_wh).follow(held, held).own_permille
 
 
 def supply_of(desk: Desk, rule: SellRule, forecast: Sequence[SlotForecast] | None, reserve: int) -> Supply:
@@ -66,13 +82,12 @@ def supply_of(desk: Desk, rule: SellRule, forecast: Sequence[SlotForecast] | Non
     if held is None:
         raise RuleProblem("level_unknown", device=runtime.name)
     home_store = runtime.kind in STORES
-    own = Origin(*desk.notebook.pages.origins.get(asset.asset, (1, 0)))
     store = StoreNow(
         held_wh=held,
         capacity_wh=asset.capacity_wh,
         reserve_wh=asset.capacity_wh * reserve // 1000,
         max_w=asset.rating_w,
-        own_permille=1000 if rule.grid_energy or not home_store else own.own_permille,
+        own_permille=1000 if rule.grid_energy or not home_store else _own_permille(desk, asset, held),
         keeps_for_home=home_store and rule.keep_for_home,
     )
     slots = [
