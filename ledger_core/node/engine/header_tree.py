@@ -71,8 +71,8 @@ class HeaderTree:
     def add(self, sealed: SealedHeader, now: float) -> HeaderNode | None:
         """Check a header and add it; None for a block that the chain has.
 
-        Raises RuleError `parent_unknown`, `parent_invalid`, `signature_invalid`, and as the rules about
-        headers do; `time_too_new` may be right later.
+        Raises RuleError `parent_unknown`, `parent_invalid`, `anchor_missed`, `signature_invalid`, and as the
+        rules about headers do; `time_too_new` may be right later.
         """
         block_hash = header_hash(sealed.header)
         known = self._nodes.get(block_hash)
@@ -90,6 +90,9 @@ class HeaderTree:
         parent, work = self._parent(header.previous)
         check_header(header, block_hash, parent, self._hub.chain.genesis)
         check_not_future(header, int(now))
+        anchor = self._hub.settings.anchor
+        if anchor is not None and header.height == anchor.height and block_hash != anchor.hash:
+            raise RuleError("anchor_missed", "its branch is not the one that the invitation names")
         check = (header.miner, miner_message(block_hash), sealed.signature)
         if not self._hub.verifier.verify_signature(check):
             raise RuleError("signature_invalid", "the miner's signature is not valid", key=header.miner)

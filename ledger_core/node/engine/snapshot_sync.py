@@ -1,8 +1,8 @@
 """A new node's short way: all headers, then a state that a buried checkpoint's header proves.
 
-The headers must lead through the anchor that came with the invitation, where there is one, and other peers
-must know them too. Where peers disagree about the past, or none has a fitting snapshot, the node verifies
-every block.
+The headers must lead through the anchor that came with the invitation, where there is one. Every other peer
+is asked for its branch, too. Where one of them parts from the headers deep below their end, or none knows
+them, or none has a fitting snapshot, the node verifies every block.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,14 @@ from ledger_core.node.engine.followed_chain import FollowedChain
 from ledger_core.node.engine.hub import Hub, Peer
 from ledger_core.node.engine.intake import Intake
 from ledger_core.node.engine.outputs import SnapshotAdopted
-from ledger_core.node.engine.staging import Staging, staged_hash, staged_headers, staged_ref
+from ledger_core.node.engine.snapshot_proof import burying, check_blocks, compare, proven_state
+from ledger_core.node.engine.staging import (
+    Staging,
+    staged_hash,
+    staged_headers,
+    staged_parent,
+    staged_ref,
+)
 from ledger_core.node.messages import (
     MAX_BODIES,
     MAX_HEADERS,
@@ -33,20 +40,13 @@ from ledger_core.node.messages import (
     Snapshots,
 )
 from ledger_core.records.block import Block, decode_header, header_hash
-from ledger_core.rules.apply import apply_block
-from ledger_core.rules.headers import (
-    MEDIAN_SPAN,
-    Parent,
-    check_header,
-    check_not_future,
-    is_checkpoint,
-    next_times,
-)
-from ledger_core.rules.prepare import prepare_block
-from ledger_core.rules.state import State, load_snapshot
+from ledger_core.rules.headers import Parent, check_header, check_not_future, is_checkpoint, next_times
 
-CONFIRMATIONS = 2
-"""Other peers that are asked whether they know the headers."""
+AGREED_INTERVALS = 2
+"""Checkpoint intervals below the headers' end, as far as honest branches may differ."""
+
+MAX_BURYING = 8
+"""Checkpoint intervals above a snapshot in which nodes of its state must have mined enough blocks."""
 
 MAX_FAILURES = 8
 SILENT_POINTS = 60.0
@@ -79,7 +79,9 @@ class SnapshotSync:
         """Peers that an answer is expected from, and until when."""
         self._silent: dict[bytes, int] = {}
         """How often each connected peer did not answer."""
-        self._confirmed: set[bytes] = set()
+        self._heard: dict[bytes, bool] = {}
+        """Peers that were asked for their branch, and whether they know the headers."""
+        self._began = 0.0
         self._offers: dict[bytes, tuple[SnapshotOffer, ...]] = {}
         self._offer: SnapshotOffer | None = None
         self._parts: dict[int, tuple[bytes, bytes]] = {}
@@ -103,7 +105,10 @@ class SnapshotSync:
 
     def next_time(self) -> float | None:
         """Return when something is due."""
-        return min(self._asked.values(), default=None) if self.active else None
+        if not self.active:
+            return None
+        waiting = [self._began + self._hub.settings.start_grace_s] if self._phase is Phase.CONFIRM else []
+        return min(self._asked.values() or waiting, default=None)
 
     def consider(self, now: float) -> None:
         """Begin where that saves work, and go on."""
@@ -114,6 +119,7 @@ class SnapshotSync:
             if self._hub.chain.height > 0 or highest < self._hub.settings.snapshot_gap_blocks:
                 return
             self._phase = Phase.HEADERS
+            self._began = now
         self._advance(now)
 
     def peer_left(self, peer_id: bytes) -> None:
@@ -122,7 +128,7 @@ class SnapshotSync:
         self._wanted.pop(peer_id, None)
         self._offers.pop(peer_id, None)
         self._silent.pop(peer_id, None)
-        self._confirmed.discard(peer_id)
+        self._heard.pop(peer_id, None)
         if self._source == peer_id:
             self._source = None
         if self._single == peer_id:
@@ -141,7 +147,7 @@ class SnapshotSync:
             if self._phase in (Phase.OFFERS, Phase.CONTENTS):
                 self._offers[peer_id] = ()
             elif self._phase is Phase.CONFIRM:
-                self._confirmed.add(peer_id)
+                self._heard[peer_id] = False
             self._hub.blame(peer_id, SILENT_POINTS, "requests of a new node without an answer", now)
         self._advance(now)
 
@@ -205,19 +211,31 @@ class SnapshotSync:
         return -self._silent.get(peer.id, 0), peer.final, peer.tip.height
 
     def _ask_confirmation(self, now: float) -> None:
-        others = [key for key in self._hub.peers if key != self._source]
-        if len(self._confirmed) >= min(CONFIRMATIONS, len(others)) and not self._asked:
-            self._phase = Phase.OFFERS
-            self._offers.clear()
-            self._ask_offers(now)
+        others = self._others()
+        for peer_id in others:
+            if peer_id not in self._heard and peer_id not in self._asked:
+                self._ask(peer_id, GetHeaders(self._locator(), MAX_HEADERS), now)
+        if self._asked or (not others and now < self._began + self._hub.settings.start_grace_s):
             return
-        waiting = [key for key in others if key not in self._confirmed and key not in self._asked]
-        missing = CONFIRMATIONS - len(self._confirmed) - len(self._asked)
-        for peer_id in waiting[: max(missing, 0)]:
-            self._ask(peer_id, GetHeaders(self._locator(), MAX_HEADERS), now)
+        if others and not any(self._heard[peer_id] for peer_id in others):
+            self._give_up(now)
+            return
+        self._phase = Phase.OFFERS
+        self._offers.clear()
+        self._ask_offers(now)
+
+    def _others(self) -> list[bytes]:
+        """Return the peers that can say something about the headers, besides the one that gave them."""
+        return [key for key, peer in self._hub.peers.items() if key != self._source and peer.tip.height > 0]
+
+    @property
+    def _agreed_height(self) -> int:
+        """Up to where honest branches agree."""
+        return self.height - AGREED_INTERVALS * self._interval
 
     def _locator(self) -> tuple[BlockRef, ...]:
-        heights, height, step = [], self.height, self._interval
+        """Return headers up to which peers should agree: whoever knows them answers with those above."""
+        heights, height, step = [], self._agreed_height, self._interval
         while height > 0:
             heights.append(height)
             height, step = height - step, step * 2
@@ -245,8 +263,11 @@ class SnapshotSync:
         self._ask_contents(now)
 
     def _fits(self, offer: SnapshotOffer) -> bool:
-        """Return whether a checkpoint that is buried proves the offered state."""
+        """Return whether a checkpoint that is buried, and final as far as peers tell, proves the state."""
         height = offer.block.height
+        knowing = [key for key in self._others() if self._heard.get(key)]
+        if height >= max(self._hub.peers[key].final for key in knowing or self._hub.peers):
+            return False
         anchor = self._hub.settings.anchor
         if self.height < height + 1 + self._interval or (anchor is not None and self.height < anchor.height):
             return False
@@ -269,7 +290,12 @@ class SnapshotSync:
         if offer is None:
             return
         if self._complete(offer):
-            self._adopt(offer, now)
+            if all(key in self._heard for key in self._others()):
+                self._adopt(offer, now)
+            else:
+                # Whoever came meanwhile is asked, too.
+                self._phase = Phase.CONFIRM
+                self._ask_confirmation(now)
             return
         givers = self._givers()
         if not givers:
@@ -315,7 +341,7 @@ class SnapshotSync:
     # Answers
 
     def _on_headers(self, peer: Peer, message: Headers, now: float) -> None:
-        parent = self._top()
+        parent = staged_parent(self._staging, self.height, self._hub.chain.genesis)
         good: list[SealedHeader] = []
         for sealed in message.headers:
             header, block_hash = decode_header(sealed.header), header_hash(sealed.header)
@@ -346,27 +372,24 @@ class SnapshotSync:
             self._staging.append(good)
         if len(message.headers) < MAX_HEADERS and peer.id in self._hub.peers:
             self._phase = Phase.CONFIRM
-            self._confirmed.clear()
-
-    def _top(self) -> Parent:
-        """Return what the next header must know."""
-        height = self.height
-        recent = self._staging.read(max(height - MEDIAN_SPAN + 1, 1), MEDIAN_SPAN) if height else []
-        times = tuple(decode_header(sealed.header).time for sealed in recent)
-        if len(times) < MEDIAN_SPAN:
-            times = (self._hub.chain.genesis.created, *times)
-        return Parent(height, staged_ref(self._staging, height, self._chain_id).hash, times)
+            self._heard.clear()
 
     def _on_confirmation(self, peer: Peer, message: Headers, now: float) -> None:
-        self._confirmed.add(peer.id)
-        if not message.headers:
+        """See from where on another peer's branch differs from the headers, whichever of them is longer."""
+        try:
+            shared, differs = compare(message.headers, self._staging, self._hub.chain.genesis)
+        except LedgerError as refusal:
+            self._hub.ban(peer.id, refusal.code, f"it shows a header that is not valid: {refusal.message}")
             return
-        first = decode_header(message.headers[0].header)
-        known = staged_hash(self._staging, first.height - 1, self._chain_id) == first.previous
-        tip = decode_header(message.headers[-1].header).height
-        if not known or (first.height <= self.height - 2 * self._interval and tip > self.height):
-            # It has much more on another branch: only verifying everything tells who is right.
+        agrees = shared >= self._agreed_height
+        if differs and not agrees:
+            # Only verifying everything tells who is right.
             self._give_up(now)
+        elif not agrees and len(message.headers) == MAX_HEADERS:
+            refs = (staged_ref(self._staging, shared, self._chain_id), BlockRef(0, self._chain_id))
+            self._ask(peer.id, GetHeaders(refs, MAX_HEADERS), now)
+        else:
+            self._heard[peer.id] = agrees
 
     def _on_part(self, peer: Peer, message: SnapshotPart) -> None:
         del self._asked[peer.id]
@@ -402,22 +425,25 @@ class SnapshotSync:
 
     def _adopt(self, offer: SnapshotOffer, now: float) -> None:
         data = b"".join(self._parts[part][0] for part in range(_count(offer)))
-        state = _proven(data, offer.state_hash)
+        state = proven_state(data, offer.state_hash)
         if state is None:
             self._mismatch(offer)
             self._advance(now)
             return
         heights = self._heights(offer)
         blocks = [self._bodies[height] for height in heights]
-        checkpoint = blocks[-1]
+        above = self._staging.read(offer.block.height + 2, MAX_BURYING * self._interval)
         try:
-            nodes = {index: node.key for index, node in state.nodes.items()}
-            prepared = prepare_block(checkpoint, state.genesis, state.chain_id, nodes)
-            self._hub.verifier.verify(prepared)
-            apply_block(state, prepared, int(now))
+            buried = burying(state, above, self._hub.verifier) >= self._interval
+            check_blocks(state, blocks, self._hub.verifier, int(now))
         except LedgerError:
             # The checkpoint is buried, and its state proven: the headers are a forgery.
             self._give_up(now)
+            return
+        if not buried:
+            self._pass_over(offer)
+            self._phase = Phase.OFFERS
+            self._ask_offers(now)
             return
         info = SnapshotInfo(offer.block.height, offer.block.hash, offer.state_hash)
         headers = staged_headers(self._staging, heights[0] - 1)
@@ -440,9 +466,12 @@ class SnapshotSync:
         givers = self._givers()
         self._single = givers[self._failures % len(givers)] if givers else None
         if self._failures > MAX_FAILURES:
-            self._offers = {
-                key: tuple(each for each in offers if each != offer) for key, offers in self._offers.items()
-            }
+            self._pass_over(offer)
+
+    def _pass_over(self, offer: SnapshotOffer) -> None:
+        self._offers = {
+            key: tuple(each for each in offers if each != offer) for key, offers in self._offers.items()
+        }
 
     def _give_up(self, now: float) -> None:
         """Verify every block instead."""
@@ -462,12 +491,3 @@ class SnapshotSync:
 
 def _count(offer: SnapshotOffer) -> int:
     return -(-offer.size // SNAPSHOT_PART_BYTES)
-
-
-def _proven(data: bytes, state_hash: bytes) -> State | None:
-    """Return the state in a snapshot if it is the one that a header names."""
-    try:
-        state = load_snapshot(data)
-    except LedgerError, LookupError, ValueError, TypeError:
-        return None
-    return state if state.hash() == state_hash else None

@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
+from ledger_core.community import Genesis
 from ledger_core.errors import RuleError
 from ledger_core.node.messages import BlockRef, SealedHeader
 from ledger_core.records.block import HEADER_BYTES, decode_header, header_hash
+from ledger_core.rules.headers import MEDIAN_SPAN, Parent
 
 SEALED_BYTES = HEADER_BYTES + 64
 _READ_AT_ONCE = 4096
@@ -120,6 +122,16 @@ def staged_hash(staging: Staging, height: int, chain_id: bytes) -> bytes | None:
         return chain_id
     found = staging.read(height, 1) if height <= len(staging) else []
     return header_hash(found[0].header) if found else None
+
+
+def staged_parent(staging: Staging, height: int, genesis: Genesis) -> Parent:
+    """Return what the header after a staged one must know."""
+    first = max(height - MEDIAN_SPAN + 1, 1)
+    recent = staging.read(first, height - first + 1)
+    times = tuple(decode_header(sealed.header).time for sealed in recent)
+    if len(times) < MEDIAN_SPAN:
+        times = (genesis.created, *times)
+    return Parent(height, staged_ref(staging, height, genesis.chain_id).hash, times)
 
 
 def staged_ref(staging: Staging, height: int, chain_id: bytes) -> BlockRef:
