@@ -5,6 +5,7 @@ from homeassistant.helpers.dispatcher import async_dispatcher_send
 
 from .announcer import Announcer
 from .books import async_open_books, async_remove_books
+from .const import CONF_CURRENCY
 from .data import EnergyLedgerEntry
 from .issues import IssueWatch
 from .loaded import LOADED
@@ -15,7 +16,7 @@ from .trading_settings import async_load_settings, async_remove_settings
 async def async_start_observers(hass: HomeAssistant, entry: EnergyLedgerEntry) -> None:
     """Begin to follow: before the platforms are set up, and before the coordinator delivers events."""
     data = entry.runtime_data
-    data.settings = await async_load_settings(hass, entry.entry_id)
+    data.settings = await async_load_settings(hass, entry.entry_id, entry.data[CONF_CURRENCY])
     data.books = await async_open_books(hass, entry)
     await async_start_statistics(hass, entry, data.books)
     entry.async_on_unload(Announcer(hass, entry).start())

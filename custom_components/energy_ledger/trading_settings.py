@@ -12,7 +12,10 @@ from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
 from homeassistant.helpers.storage import Store
 from msgspec import Struct
 
+from ledger_core.units import MAX_PRICE
+
 from .const import DOMAIN
+from .currencies import magnitude
 
 STORAGE_VERSION = 1
 
@@ -35,6 +38,16 @@ class Limits(Struct, frozen=True, kw_only=True):
     """Blocks, its own included, that a trade must be deep in the chain to be delivered."""
     only_final: bool = False
     """Deliver only what can't be undone any more, however deep."""
+
+
+def first_limits(currency: str) -> Limits:
+    """Return the settings that a home begins with: its prices fit what the currency is worth."""
+    limits, factor = Limits(), magnitude(currency)
+    return msgspec.structs.replace(
+        limits,
+        price_ceiling=min(limits.price_ceiling * factor, MAX_PRICE),
+        hand_back_price=min(limits.hand_back_price * factor, MAX_PRICE),
+    )
 
 
 class TradingSettings:
@@ -66,13 +79,13 @@ def _store(hass: HomeAssistant, entry_id: str) -> Store[dict[str, Any]]:
     return Store(hass, STORAGE_VERSION, f"{DOMAIN}.trading.{entry_id}", atomic_writes=True)
 
 
-async def async_load_settings(hass: HomeAssistant, entry_id: str) -> TradingSettings:
+async def async_load_settings(hass: HomeAssistant, entry_id: str, currency: str) -> TradingSettings:
     """Return the settings of a config entry: one object for all who ask."""
     loaded: dict[str, TradingSettings] = hass.data.setdefault(f"{DOMAIN}_trading_settings", {})
     if entry_id not in loaded:
         store = _store(hass, entry_id)
         kept = await store.async_load()
-        limits = Limits() if kept is None else msgspec.convert(kept, Limits)
+        limits = first_limits(currency) if kept is None else msgspec.convert(kept, Limits)
         loaded.setdefault(entry_id, TradingSettings(store, limits))
     return loaded[entry_id]
 

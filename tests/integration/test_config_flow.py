@@ -29,10 +29,11 @@ from custom_components.energy_ledger.const import (
     CONF_PEER_PORT,
     DOMAIN,
 )
-from custom_components.energy_ledger.flows.creating import BLOCKS_OF_HALF_LIFE
+from custom_components.energy_ledger.flows.creating import BLOCKS_OF_HALF_LIFE, read_parameters
 from custom_components.energy_ledger.flows.home_key import grouped
 from custom_components.energy_ledger.key_store import async_key_store
 from custom_components.energy_ledger.node_setup import data_directory
+from custom_components.energy_ledger.trading_settings import Limits, first_limits
 from ledger_core.client import RefusedError
 from ledger_core.client.local import prepare_founding
 from ledger_core.community import decode_genesis, encode_genesis
@@ -40,6 +41,7 @@ from ledger_core.keys import SoftwareSigner, address, seed_text
 from ledger_core.records.codec import invite
 from ledger_core.records.invitations import InvitationLink, encode_link
 from ledger_core.records.types import Role
+from ledger_core.units import MAX_PRICE
 from tests.core.world import World
 from tests.integration.conftest import EntryMaker
 from tests.node.api_world import TOKEN, ApiWorld
@@ -375,6 +377,24 @@ async def test_a_key_that_was_kept(hass: HomeAssistant, node: ApiWorld, url: str
     result = await fill(hass, result, home=address(key.public_key))
     assert result["type"] is FlowResultType.CREATE_ENTRY
     assert result["data"][CONF_HOME] == address(key.public_key)
+
+
+@pytest.mark.parametrize(
+    ("currency", "given", "units"),
+    [("EUR", None, 50), ("huf", None, 5_000), ("XYZ", None, 50), ("JPY", 0, 0), ("COP", 700_000, 700_000)],
+)
+def test_the_credit_fits_the_currency(currency: str, given: int | None, units: int) -> None:
+    advanced: dict[str, Any] = {**ADVANCED, "termination_permille": 10}
+    del advanced["credit_limit"]
+    if given is not None:
+        advanced["credit_limit"] = given
+    assert read_parameters(advanced, currency)["credit_limit"] == units * 1_000_000
+
+
+def test_prices_fit_the_currency_from_the_first_day() -> None:
+    assert first_limits("EUR") == Limits()
+    assert first_limits("JPY").price_ceiling == 100 * Limits().price_ceiling
+    assert first_limits("VND").price_ceiling == MAX_PRICE
 
 
 async def test_reauthentication(hass: HomeAssistant, node: ApiWorld, make_entry: EntryMaker) -> None:

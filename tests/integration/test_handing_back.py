@@ -81,7 +81,7 @@ def founded_by_default() -> Parameters:
     """What the form for a new community makes if nothing in it is changed; mined faster."""
     names = {"community_name": "Elm Street", "currency": "EUR", "home_name": "Number 1"}
     filled = community_schema()({**names, "advanced": {}})
-    return parse_parameters({**read_parameters(filled["advanced"]), "min_difficulty_bits": 1})
+    return parse_parameters({**read_parameters(filled["advanced"], "EUR"), "min_difficulty_bits": 1})
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ from ..const import (
     CONF_DIRECTORY,
     CONF_HOME_NAME,
 )
+from ..currencies import magnitude
 from ..node_setup import data_directory
 from .home_key import HomeKeySteps
 from .joining import new_directory
@@ -48,6 +49,8 @@ SLOTS = ("60", "300", "900", "1800", "3600")
 MAX_NAME = 64
 BLOCKS_OF_HALF_LIFE = 120
 MAX_CURRENCY = 8
+DEFAULT_CREDIT = 50
+"""Units of a currency like the euro: what a household uses in some weeks."""
 
 
 def _number(least: int, most: int, unit: str) -> NumberSelector:
@@ -73,7 +76,7 @@ def community_schema() -> vol.Schema:
             vol.Required(CONF_MONEY, default="mutual_credit"): _choice(
                 CONF_MONEY, ["mutual_credit", "prepaid"]
             ),
-            vol.Required(CONF_CREDIT, default=50): _number(0, 1_000_000, ""),
+            vol.Optional(CONF_CREDIT): _number(0, 1_000_000, ""),
             # Dear enough to keep one's word, cheap enough to tell early where one can't.
             vol.Required(CONF_TERMINATION, default=10): _number(0, 100, PERCENTAGE),
             vol.Required(CONF_APPROVAL, default="owner"): _choice(CONF_APPROVAL, ["owner", "authority"]),
@@ -126,7 +129,7 @@ class CreatePlan:
         }
 
 
-def read_parameters(advanced: dict[str, Any]) -> dict[str, Any]:
+def read_parameters(advanced: dict[str, Any], currency: str) -> dict[str, Any]:
     """Return the genesis' parameters of what the form says."""
     spacing_s = int(advanced[CONF_SPACING])
     parameters = {
@@ -141,7 +144,8 @@ def read_parameters(advanced: dict[str, Any]) -> dict[str, Any]:
         CONF_APPROVAL: advanced[CONF_APPROVAL],
     }
     if advanced[CONF_MONEY] == "mutual_credit":
-        parameters[CONF_CREDIT] = int(advanced[CONF_CREDIT]) * MICRO
+        credit = advanced.get(CONF_CREDIT, DEFAULT_CREDIT * magnitude(currency))
+        parameters[CONF_CREDIT] = int(credit) * MICRO
     return parameters
 
 
@@ -166,7 +170,7 @@ class CreateSteps(HomeKeySteps):
                     currency=texts[CONF_CURRENCY],
                     home_name=texts[CONF_HOME_NAME],
                     directory=new_directory(),
-                    parameters=read_parameters(user_input[CONF_ADVANCED]),
+                    parameters=read_parameters(user_input[CONF_ADVANCED], texts[CONF_CURRENCY]),
                 )
                 return await self.async_step_home_key()
         suggested = user_input or {

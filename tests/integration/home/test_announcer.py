@@ -147,7 +147,7 @@ async def test_nothing_is_kept_of_a_removed_entry(street: Street) -> None:
     await settings.async_change(automatic_buying=True)
     await settings.async_change(automatic_buying=True)
     await async_remove_observed(street.hass, street.entry.entry_id)
-    again = await async_load_settings(street.hass, street.entry.entry_id)
+    again = await async_load_settings(street.hass, street.entry.entry_id, "EUR")
     assert again.limits.automatic_buying is False
 
 
