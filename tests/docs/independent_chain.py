@@ -219,16 +219,23 @@ def sign_record(body: list[Any], seed: bytes, chain_id: bytes) -> tuple[list[Any
     return [data, crypto_sign(message, crypto_sign_seed_keypair(seed)[1])[:64], []], H(message)
 
 
-def mine(chain: Chain, envelopes: list[list[Any]], seed: bytes, now: int) -> list[bytes]:
-    """Make the block after a chain's tip: header, signature, body. It must be no checkpoint."""
+def mine(
+    chain: Chain,
+    seed: bytes,
+    now: int,
+    envelopes: Sequence[list[Any]] = (),
+    bundles: Sequence[list[Any]] = (),
+    state_hash: bytes = bytes(32),
+) -> list[bytes]:
+    """Make the block after a chain's tip: header, signature, body."""
     community = chain.community
     key, secret = crypto_sign_seed_keypair(seed)
-    body = encode([envelopes, []])
+    body = encode([envelopes, bundles])
     _, _, leaves = read_block_body(body, community.chain_id)
     target = wanted_target(community, chain.height, chain.times[-1])
     for nonce in range(2**64):
         header = HEADER.pack(
-            *(1, chain.height + 1, chain.hash, merkle_root(leaves), len(leaves), bytes(32)),
+            *(1, chain.height + 1, chain.hash, merkle_root(leaves), len(leaves), state_hash),
             *(now, target, key, nonce),
         )
         block_hash = H(header)

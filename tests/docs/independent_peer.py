@@ -161,6 +161,8 @@ class Peer:
         """What the node said first, without its number."""
         self.addresses: list[Any] = []
         """Announcements that the node passed on."""
+        self.votes_told: list[list[Any]] = []
+        """Links that the node told votes of: source, target, voters."""
 
     async def link(self) -> None:
         """Make the handshake, and greet."""
@@ -211,6 +213,8 @@ class Peer:
                 del under_way[lane]
                 message = decode(data)
                 need(message[0] == kind and lane == (1 if kind in BULK else 0), "kind or lane")
+                if kind == 16:
+                    self.votes_told += message[1]
                 yield message
 
     async def answer(self, wanted: int) -> list[Any]:
@@ -240,6 +244,18 @@ class Peer:
                 need([place[1] for place in places] == [H(header)], "another block is asked for")
                 await self.say([8, [[H(header), body]]])
                 return
+
+    async def votes(self, link: list[Any]) -> list[Any]:
+        """Wait until the node tells of votes for a link, ask for them, and return the bundle."""
+        _, source, source_hash, target, target_hash = link
+        ends = [[source, source_hash], [target, target_hash]]
+        while not (told := [each for each in self.votes_told if each[:2] == ends]):
+            await self.answer(16)
+        await self.say([17, told[-1:]])
+        (bundle,) = (await self.answer(18))[0]
+        need(bundle[:-1] == link, "votes for another link")
+        found: list[Any] = bundle
+        return found
 
     async def headers(self, locator: list[list[Any]], limit: int = 2000) -> list[list[bytes]]:
         """Ask for headers; return `[header, signature]` of each."""

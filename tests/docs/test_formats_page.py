@@ -168,7 +168,7 @@ def test_figures_of_the_rules() -> None:
 
 
 def test_the_reader_shares_nothing_with_the_ledger() -> None:
-    for name in ("independent", "independent_chain", "independent_peer"):
+    for name in INDEPENDENT:
         tree = ast.parse((ROOT / "tests" / "docs" / f"{name}.py").read_text())
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
@@ -176,9 +176,10 @@ def test_the_reader_shares_nothing_with_the_ledger() -> None:
             elif isinstance(node, ast.ImportFrom):
                 assert (node.module or "").split(".")[0] in STANDARD, node.module
                 if (node.module or "").startswith("tests"):
-                    assert node.module in ("tests.docs.independent", "tests.docs.independent_chain")
+                    assert node.module in {f"tests.docs.{each}" for each in INDEPENDENT}
 
 
+INDEPENDENT = ("independent", "independent_chain", "independent_peer", "independent_state")
 STANDARD = {
     *("ast", "asyncio", "base64", "collections", "contextlib", "dataclasses", "hashlib", "hmac", "os"),
     *("struct", "time", "typing", "nacl", "aiohttp", "tests"),

@@ -1,6 +1,7 @@
 """docs/protocol.md: its tables are the source's; a peer that was written from it links with a real node."""
 
 import ast
+import asyncio
 import hashlib
 import re
 import time
@@ -41,7 +42,7 @@ from ledger_core.node.peers.handshake import (
 from ledger_core.node.peers.key_schedule import Ephemeral
 from ledger_core.node.peers.limits import _CLOCK_TOLERANCE, _CONTROL_BURST, _CONTROL_PER_SECOND
 from ledger_core.records.types import Role
-from tests.docs import independent, independent_chain, shapes
+from tests.docs import independent, independent_chain, independent_state, shapes
 from tests.docs.independent_peer import Initiator, linked
 from tests.docs.pages import ROOT, examples, page, table_of
 from tests.node.processes import FAST, Street, make_street, seeded
@@ -227,7 +228,8 @@ def founder_of_the_page(roles: int) -> Founder:
 async def one_node(directory: Path, roles: int, **settings: Any) -> AsyncIterator[tuple[Street, str]]:
     """Run a node in whose community the independent peer is another home's; give its URL too."""
     parameters = replace(FAST, min_difficulty_bits=8, checkpoint_interval=settings.pop("interval", 4))
-    homes = await make_street(directory, 1, parameters, others=[founder_of_the_page(roles)], **settings)
+    others = [founder_of_the_page(roles)]
+    homes = await make_street(directory, 1, parameters, others=others, **settings)
     try:
         await homes.start()
         yield homes, f"ws://127.0.0.1:{homes[0].node.port}/peer"
@@ -275,13 +277,44 @@ async def test_a_record_and_a_block_of_the_page_are_taken(tmp_path: Path) -> Non
             await peer.give_record(envelope, record)
             for envelopes in ([envelope], [], []):
                 now = max(now, reader.times[-1] + 1)
-                block = independent_chain.mine(reader, envelopes, PEER, now)
+                block = independent_chain.mine(reader, PEER, now, envelopes)
                 await peer.give_block(block)
                 reader.add(independent.encode(block))
             await homes.until(lambda: homes.all_at(3), "the blocks are taken")
         assert (await homes[0].node.client.block(3)).hash == reader.hash.hex()
         assert (await homes[0].node.client.record(record.hex())).height == 1
         assert (await homes[0].node.client.account(payee.hex())).balance == 2_500_000
+
+
+async def test_a_real_node_and_the_page_reach_finality_together(tmp_path: Path) -> None:
+    """Two nodes count, so both must vote. The peer of the page mines all blocks, knows each checkpoint's
+    state hash by rules of its own, and votes; the real node lets one checkpoint pass, votes too, and follows.
+    """
+    async with one_node(tmp_path, Role.HOME | Role.NODE, mining="no", age_s=600) as (homes, url):
+        reader = independent_chain.Chain((homes[0].node.directory / "genesis").read_bytes())
+        state = independent_state.State(reader.community)
+        async with linked(url, PEER, reader.community.chain_id) as peer:
+            while not state.chain[independent_state.FINAL]:
+                height = reader.height + 1
+                assert height < 100, "the real node never voted"
+                bundles = []
+                if peer.votes_told and height % 4 == 0:
+                    link = state.link(height - 4)
+                    theirs = await peer.votes(link)
+                    bundles = [[*link, theirs[-1] + state.vote(link, 1, PEER)]]
+                block = independent_chain.mine(
+                    *(reader, PEER, reader.times[-1] + 1),
+                    bundles=bundles,
+                    state_hash=state.hash() if height % 4 == 0 else bytes(32),
+                )
+                await peer.give_block(block)
+                state.apply(reader.add(independent.encode(block)), reader.hash, bundles)
+                # As quick as votes come, which leave within a second.
+                await asyncio.sleep(0 if peer.votes_told else 0.3)
+            final = state.chain[independent_state.FINAL]
+            await homes.until(lambda: homes.all_final(final), "the real node has final blocks")
+        checkpoint = state.tables[independent_state.CHECKPOINTS][final]
+        assert (await homes[0].node.client.block(final)).hash == checkpoint[0].hex()
 
 
 async def test_a_newcomer_of_the_page_is_let_in_and_others_are_not(tmp_path: Path) -> None:
