@@ -39,7 +39,7 @@ KINDS: Final = {
     for issue in (
         Issue(CLOCK, ir.IssueSeverity.ERROR, fixable=True),
         Issue(OUT_OF_SYNC, ir.IssueSeverity.WARNING, fixable=True),
-        Issue(VOTED_ELSEWHERE, ir.IssueSeverity.ERROR, fixable=False),
+        Issue(VOTED_ELSEWHERE, ir.IssueSeverity.ERROR, fixable=True),
         Issue(NOT_APPROVED, ir.IssueSeverity.WARNING, fixable=True),
         Issue(DISK_FULL, ir.IssueSeverity.ERROR, fixable=True),
     )
@@ -48,7 +48,7 @@ KINDS: Final = {
 
 def clock_wrong(view: LedgerView) -> bool:
     """Whether the node doubts this computer's clock."""
-    return CLOCK_WRONG in (block_of(view.status.mining_blocked), block_of(view.status.voting_blocked))
+    return CLOCK_WRONG in (block_of(view.status.mining_hold), block_of(view.status.voting_hold))
 
 
 def not_approved(view: LedgerView, home: str) -> bool:
@@ -104,7 +104,7 @@ class IssueWatch:
         if data.ledger.last_update_success:
             view = data.ledger.data
             self._set(CLOCK, clock_wrong(view))
-            self._set(VOTED_ELSEWHERE, block_of(view.status.voting_blocked) == OTHER_COPY)
+            self._set(VOTED_ELSEWHERE, block_of(view.status.voting_hold) == OTHER_COPY)
             self._set(OUT_OF_SYNC, self._lasts(OUT_OF_SYNC, not view.status.synced))
             home = data.key.signer.public_key.hex()
             self._set(NOT_APPROVED, self._lasts(NOT_APPROVED, not_approved(view, home)))

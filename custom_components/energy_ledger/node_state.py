@@ -1,6 +1,6 @@
 """Why the node does not mine or vote, as a few states that can be translated.
 
-The node says it in one plain sentence; the sentence itself stays beside the state.
+The node gives a code and one plain sentence; the sentence stays beside the state.
 """
 
 from typing import Final
@@ -16,18 +16,9 @@ OTHER: Final = "other"
 
 BLOCKS: Final = (ACTIVE, CLOCK_WRONG, SYNCING, NO_PEER, NOT_A_NODE, OTHER_COPY, SWITCHED_OFF, OTHER)
 
-_SAID: Final = (
-    ("computer's clock", CLOCK_WRONG),
-    ("syncing", SYNCING),
-    ("first peer", NO_PEER),
-    ("key is not that of a node", NOT_A_NODE),
-    ("journal does not know", OTHER_COPY),
-    ("switched off", SWITCHED_OFF),
-)
 
-
-def block_of(reason: str | None) -> str:
-    """Return the state for what the node says; None: nothing holds it back."""
-    if reason is None:
+def block_of(code: str | None) -> str:
+    """Return the state for the code of what holds the node back; None: nothing does."""
+    if code is None:
         return ACTIVE
-    return next((state for said, state in _SAID if said in reason), OTHER)
+    return code if code in BLOCKS else OTHER

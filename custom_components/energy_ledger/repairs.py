@@ -1,12 +1,16 @@
 """Fix flows of the repair issues: what to do stands in the form; it ends when the cause is gone."""
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+import probatio as vol
 from homeassistant.components.repairs import ConfirmRepairFlow, RepairsFlow, RepairsFlowResult
 from homeassistant.config_entries import ConfigEntryState
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers import issue_registry as ir
+
+from ledger_core.client import ClientError
 
 from .const import DOMAIN, ISSUE_NODE_CANNOT_START, ISSUE_NODE_VERSION_MISMATCH
 from .count_repair import ACCEPTS, AcceptCountFlow
@@ -18,11 +22,16 @@ from .issues import (
     DISK_NEEDED_BYTES,
     NOT_APPROVED,
     OUT_OF_SYNC,
+    VOTED_ELSEWHERE,
     clock_wrong,
     free_bytes,
     not_approved,
 )
 from .node.keeper import node_keeper
+
+_LOGGER = logging.getLogger(__name__)
+
+CONF_ENDED: Final = "ended"
 
 type Check = Callable[[HomeAssistant, EnergyLedgerEntry, str], Awaitable[bool]]
 
@@ -118,6 +127,48 @@ class ReloadFlow(RepairsFlow):
         return self.async_show_form(step_id="confirm", description_placeholders=self._placeholders)
 
 
+class ResumeVotingFlow(RepairsFlow):
+    """Has the node vote again, once the user says that no other copy of it runs."""
+
+    def __init__(self, entry: EnergyLedgerEntry, placeholders: dict[str, str]) -> None:
+        """Prepare to fix the issue of an entry."""
+        self._entry = entry
+        self._placeholders = placeholders
+
+    async def async_step_init(self, user_input: dict[str, bool] | None = None) -> RepairsFlowResult:
+        """Begin."""
+        return await self.async_step_confirm(user_input)
+
+    async def async_step_confirm(self, user_input: dict[str, bool] | None = None) -> RepairsFlowResult:
+        """Ask for the user's word: a node that votes twice loses its role."""
+        errors: dict[str, str] = {}
+        if user_input is not None:
+            if self._entry.state is not ConfigEntryState.LOADED:
+                return self.async_abort(reason="entry_not_loaded")
+            if not user_input.get(CONF_ENDED):
+                errors[CONF_ENDED] = "copy_runs"
+            elif await self._resumed():
+                return self.async_create_entry(data={})
+            else:
+                errors["base"] = "not_resolved"
+        return self.async_show_form(
+            step_id="confirm",
+            data_schema=vol.Schema({vol.Required(CONF_ENDED, default=False): bool}),
+            errors=errors,
+            description_placeholders=self._placeholders,
+        )
+
+    async def _resumed(self) -> bool:
+        data = self._entry.runtime_data
+        try:
+            await data.client.resume_voting()
+        except ClientError as error:
+            _LOGGER.warning("%s: the node does not vote again: %s", self._entry.title, error.message)
+            return False
+        await data.ledger.async_refresh()
+        return True
+
+
 async def async_create_fix_flow(
     hass: HomeAssistant, issue_id: str, data: dict[str, str | int | float | None] | None
 ) -> RepairsFlow:
@@ -134,6 +185,8 @@ async def async_create_fix_flow(
         return CheckedFlow(entry, CHECKS[issue], subentry_id, shown)
     if issue in ACCEPTS:
         return AcceptCountFlow(entry, shown)
+    if issue == VOTED_ELSEWHERE:
+        return ResumeVotingFlow(entry, shown)
     if issue in RELOADS:
         return ReloadFlow(entry, shown)
     return ConfirmRepairFlow()

@@ -78,6 +78,10 @@ class NodeClient:
         body = queries.MiningChange(on=on, share=share)
         return await self._transport.request("POST", "/v1/mining", model.MiningView, None, body)
 
+    async def resume_voting(self) -> model.StatusView:
+        """Have the node vote again: no other copy of it runs."""
+        return await self._transport.request("POST", "/v1/voting/resume", model.StatusView)
+
     async def members(self, query: queries.MembersQuery | None = None) -> model.Members:
         """Return a page of members."""
         return await self._get("/v1/members", model.Members, query)

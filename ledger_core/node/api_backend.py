@@ -77,6 +77,8 @@ class NodeSide(Struct, frozen=True, kw_only=True):
     dials: Callable[[], list[DialView]] = list
     """The nodes that could not be reached."""
     disk_trouble: Callable[[], str | None] = lambda: None
+    resumed: Callable[[], None] = lambda: None
+    """Hears that the owner has this node vote again."""
     failed: Callable[[ChainError | OSError], None] = lambda _error: None
     """Hears where the disk or the store did not take a record."""
 
@@ -117,6 +119,11 @@ class EngineBackend:
             part = envelopes[start : start + AT_ONCE]
             results += await self._write(partial(_submit, part))
         return results
+
+    async def resume_voting(self) -> None:
+        """Vote again: no other copy of the node runs."""
+        await self._write(lambda engine, now: engine.resume_voting(now))
+        self._side.resumed()
 
     async def _write[T](self, work: Callable[[Engine, float], T]) -> T:
         try:

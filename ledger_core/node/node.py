@@ -198,6 +198,7 @@ class Node:
             mining=self._mining,
             dials=self._dials,
             disk_trouble=lambda: self._disk.reason,
+            resumed=self._manager.announce_again,
             failed=self._in_trouble,
         )
         backend = EngineBackend(

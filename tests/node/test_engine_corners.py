@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from ledger_core.errors import RuleError
 from ledger_core.node.engine.compact import Partial, make_compact, make_parts
 from ledger_core.node.engine.header_tree import HeaderTree
+from ledger_core.node.engine.holds import SYNCING
 from ledger_core.node.engine.hub import Hub
 from ledger_core.node.engine.outputs import SnapshotAdopted
 from ledger_core.node.engine.settings import EngineSettings
@@ -452,5 +453,5 @@ def test_progress_is_visible() -> None:
     net.settle()
     progress = node.engine.progress(net.now)
     assert (progress.height, progress.target, progress.synced) == (0, 60, False)
-    assert progress.voting_blocked == "syncing"
+    assert progress.voting_blocked == SYNCING
     assert net[HOMES[0]].engine.progress(net.now).synced

@@ -6,6 +6,7 @@ from random import Random
 import pytest
 
 from ledger_core.errors import ChainError
+from ledger_core.node.engine.holds import NO_PEER, Hold
 from ledger_core.node.engine.logfile import LogFile
 from ledger_core.node.engine.outputs import ClockDoubted, ClockTrusted, Voted, VotingStopped
 from ledger_core.node.engine.vote_journal import (
@@ -77,7 +78,7 @@ def test_a_restored_backup_stops_voting_and_says_what_to_do() -> None:
     net.pass_time(2)
     (stopped,) = node.told(VotingStopped)
     assert "--resume-voting" in stopped.reason
-    assert node.engine.progress(net.now).voting_blocked == stopped.reason
+    assert node.engine.progress(net.now).voting_blocked == Hold("other_copy", stopped.reason)
     net.mine("anna", 12)
     assert votes_of(node) == []
     # The others go on without it; its owner lets it vote again, for what nobody can have voted on yet.
@@ -210,7 +211,7 @@ def test_a_clock_before_the_chain_is_noticed_without_peers() -> None:
 def test_a_node_waits_for_its_first_peer_before_it_mines() -> None:
     net = Net(start_grace_s=30)
     assert net["anna"].engine.template(net.now) is None
-    assert net["anna"].engine.progress(net.now).mining_blocked == "waiting for a first peer"
+    assert net["anna"].engine.progress(net.now).mining_blocked == NO_PEER
     net.pass_time(31, 10)
     assert net["anna"].engine.template(net.now) is not None
 

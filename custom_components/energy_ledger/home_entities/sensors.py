@@ -228,7 +228,7 @@ NODE = (
         device_class=SensorDeviceClass.ENUM,
         options=list(BLOCKS),
         entity_category=EntityCategory.DIAGNOSTIC,
-        value=lambda view: block_of(view.status.mining_blocked),
+        value=lambda view: block_of(view.status.mining_hold),
         attributes=lambda view: {"reason": view.status.mining_blocked},
     ),
     NodeSensorDescription(
@@ -238,7 +238,7 @@ NODE = (
         options=list(BLOCKS),
         entity_category=EntityCategory.DIAGNOSTIC,
         entity_registry_enabled_default=False,
-        value=lambda view: block_of(view.status.voting_blocked),
+        value=lambda view: block_of(view.status.voting_hold),
         attributes=lambda view: {"reason": view.status.voting_blocked},
     ),
 )

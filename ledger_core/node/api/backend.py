@@ -74,6 +74,10 @@ class Mining(Protocol):
 class Backend(Protocol):
     """A node, as the API sees it."""
 
+    async def resume_voting(self) -> None:
+        """Vote again: no other copy of the node runs. Raises OSError where the disk fails."""
+        ...
+
     @property
     def events(self) -> EventLog:
         """What happened."""

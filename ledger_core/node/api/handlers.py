@@ -13,6 +13,7 @@ from ledger_core.errors import LedgerError, RecordError
 from ledger_core.node.api import block_views, model, views
 from ledger_core.node.api.backend import Backend, Ledger
 from ledger_core.node.api.views import NotFoundError
+from ledger_core.node.engine.holds import MINING_OFF, Hold, disk_full
 from ledger_core.records.block import Block
 from ledger_core.records.codec import Envelope, decode_envelope
 from ledger_core.rules.state import State
@@ -57,6 +58,8 @@ async def status(backend: Backend, _call: Call) -> model.StatusView:
 
     def answer(ledger: Ledger) -> model.StatusView:
         state, progress = ledger.state, ledger.progress
+        mining_hold, mining_blocked = _told(_mining_held(backend, ledger))
+        voting_hold, voting_blocked = _told(progress.voting_blocked)
         tip = state.tip
         return model.StatusView(
             version=__version__,
@@ -74,8 +77,10 @@ async def status(backend: Backend, _call: Call) -> model.StatusView:
             waiting_records=ledger.waiting_records,
             peers=peers,
             node=views.optional_party(backend.node_key),
-            mining_blocked=_mining_blocked(backend, ledger),
-            voting_blocked=progress.voting_blocked,
+            mining_blocked=mining_blocked,
+            voting_blocked=voting_blocked,
+            mining_hold=mining_hold,
+            voting_hold=voting_hold,
             disk_trouble=backend.disk_trouble,
             cursor=backend.events.cursor,
         )
@@ -114,7 +119,7 @@ async def state_hash(backend: Backend, _call: Call) -> model.StateHashView:
 async def mining(backend: Backend, _call: Call) -> model.MiningView:
     """Return whether and how much this node mines."""
     switch = backend.mining
-    blocked = await backend.ask(lambda ledger: _mining_blocked(backend, ledger))
+    _, blocked = _told(await backend.ask(lambda ledger: _mining_held(backend, ledger)))
     return model.MiningView(on=switch.on, share=switch.share, rate=switch.rate, blocked=blocked)
 
 
@@ -124,6 +129,12 @@ async def change_mining(backend: Backend, call: Call) -> model.MiningView:
         raise LedgerError("request_invalid", "nothing to change: give on, share, or both")
     await backend.mining.change(on=call.body.on, share=call.body.share)
     return await mining(backend, call)
+
+
+async def resume_voting(backend: Backend, call: Call) -> model.StatusView:
+    """Vote again: the owner says that no other copy of the node runs."""
+    await backend.resume_voting()
+    return await status(backend, call)
 
 
 async def blocks(backend: Backend, call: Call) -> model.Blocks:
@@ -224,10 +235,16 @@ async def events(backend: Backend, call: Call) -> model.Events:
     return model.Events(items=[], cursor=call.query.after or newest)
 
 
-def _mining_blocked(backend: Backend, ledger: Ledger) -> str | None:
+def _told(held: Hold | None) -> tuple[str | None, str | None]:
+    """Return code and sentence of what holds the node back."""
+    return (None, None) if held is None else (held.code, held.reason)
+
+
+def _mining_held(backend: Backend, ledger: Ledger) -> Hold | None:
     if not backend.mining.on:
-        return "switched off"
-    return backend.disk_trouble or ledger.progress.mining_blocked
+        return MINING_OFF
+    trouble = backend.disk_trouble
+    return ledger.progress.mining_blocked if trouble is None else disk_full(trouble)
 
 
 def _block_view(ledger: Ledger, height: int) -> model.BlockView:

@@ -122,6 +122,17 @@ class StatusView(View, frozen=True):
     disk_trouble: Annotated[
         str | None, Meta(description="Why the node can't write its data; null: it can.")
     ] = None
+    mining_hold: Annotated[
+        str | None,
+        Meta(
+            description="Code of `mining_blocked`: "
+            "switched_off, disk_full, clock_wrong, not_a_node, syncing, no_peer."
+        ),
+    ] = None
+    voting_hold: Annotated[
+        str | None,
+        Meta(description="Code of `voting_blocked`: switched_off, other_copy, clock_wrong, syncing."),
+    ] = None
 
 
 class StateHashView(View, frozen=True):

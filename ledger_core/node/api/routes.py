@@ -70,6 +70,14 @@ ROUTES: tuple[Route, ...] = (
         answer=model.MiningView,
     ),
     Route(
+        method="POST",
+        path="/v1/voting/resume",
+        operation="resume_voting",
+        summary="Vote again, once no other copy of this node runs",
+        handler=handlers.resume_voting,
+        answer=model.StatusView,
+    ),
+    Route(
         path="/v1/members",
         operation="members",
         summary="Members, also revoked ones",

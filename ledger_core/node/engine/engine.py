@@ -16,6 +16,7 @@ from ledger_core.node.engine.clock import ClockWatch
 from ledger_core.node.engine.followed_chain import FollowedChain
 from ledger_core.node.engine.header_sync import HeaderSync
 from ledger_core.node.engine.header_tree import HeaderTree
+from ledger_core.node.engine.holds import NO_PEER, NOT_A_NODE, SYNCING, Hold, clock_wrong
 from ledger_core.node.engine.hub import Hub, NodeStore, Peer
 from ledger_core.node.engine.intake import Intake
 from ledger_core.node.engine.mempool import Mempool
@@ -76,9 +77,9 @@ class Progress(Struct, frozen=True):
     target: int
     """Height of the best branch known."""
     synced: bool
-    mining_blocked: str | None
+    mining_blocked: Hold | None
     """Why the node does not mine now."""
-    voting_blocked: str | None
+    voting_blocked: Hold | None
 
 
 class NodeData(Struct, frozen=True):
@@ -158,7 +159,7 @@ class Engine:
             max(self._bodies.target_height, self._snapshots.height),
             self.synced,
             self._mining_blocked(now),
-            self.voter.stopped or self.clock.doubt or (None if self.synced else "syncing"),
+            self.voter.stopped or self._held(),
         )
 
     @property
@@ -463,16 +464,21 @@ class Engine:
         """Whether nobody else has to agree: this is the only node of the community."""
         return len(self.chain.state.nodes) <= 1
 
-    def _mining_blocked(self, now: float) -> str | None:
+    def _held(self) -> Hold | None:
+        """Return what holds back mining and voting alike."""
         if self.clock.doubt is not None:
-            return self.clock.doubt
+            return clock_wrong(self.clock.doubt)
+        return None if self.synced else SYNCING
+
+    def _mining_blocked(self, now: float) -> Hold | None:
         if self._key not in self.chain.state.node_keys:
-            return "this node's key is not that of a node of the community (any more)"
-        if not self.synced:
-            return "syncing"
+            return NOT_A_NODE
+        held = self._held()
+        if held is not None:
+            return held
         waiting = now < self._started + self._hub.settings.start_grace_s
         if waiting and not self._met_peers and not self._alone():
-            return "waiting for a first peer"
+            return NO_PEER
         return None
 
     def _may_vote(self, now: float) -> bool:

@@ -7,6 +7,7 @@ stops it; so does word of another process that runs with its key.
 """
 
 from ledger_core.keys import Signer
+from ledger_core.node.engine.holds import VOTING_OFF, Hold, other_copy
 from ledger_core.node.engine.hub import Hub
 from ledger_core.node.engine.outputs import Voted, VotingStopped
 from ledger_core.node.engine.vote_book import LinkVotes, VoteBook, eligible_node
@@ -14,13 +15,6 @@ from ledger_core.node.engine.vote_journal import Floors, VoteJournal
 from ledger_core.node.engine.vote_relay import VoteRelay
 from ledger_core.node.messages import BlockRef
 from ledger_core.records.codec import record_prefix
-
-REMEDY = (
-    "make sure that no other copy of this data directory runs, then confirm that with: "
-    "energy-ledger node --resume-voting"
-)
-
-SWITCHED_OFF = "switched off by the setting voting"
 
 
 class Voter:
@@ -36,7 +30,8 @@ class Voter:
         """Height at which the node was synced first; None: not yet."""
         self._planned: tuple[int, bytes, float] | None = None
         """Target (height and hash) of the next vote, and when it is due."""
-        self.stopped: str | None = None if hub.settings.voting else SWITCHED_OFF
+        self._unless_off = None if hub.settings.voting else VOTING_OFF
+        self.stopped: Hold | None = self._unless_off
         """Why this node does not vote; None: nothing is wrong."""
 
     def resume(self, now: float) -> None:
@@ -55,7 +50,7 @@ class Voter:
         self._journal.raise_floors(Floors(source, target))
         self._watched_from = chain.height
         self._planned = None
-        self.stopped = None if self._hub.settings.voting else SWITCHED_OFF
+        self.stopped = self._unless_off
         self.tip_changed(now)
 
     def met_copy(self) -> None:
@@ -188,6 +183,6 @@ class Voter:
         self._stop(f"this node's key has voted elsewhere, for the checkpoint at height {height}")
 
     def _stop(self, what: str) -> None:
-        self.stopped = f"{what}; {REMEDY}"
+        self.stopped = other_copy(what)
         self._planned = None
-        self._hub.notify(VotingStopped(self.stopped))
+        self._hub.notify(VotingStopped(self.stopped.reason))

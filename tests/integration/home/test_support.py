@@ -3,7 +3,7 @@
 import json
 from types import MappingProxyType
 from typing import Any
-from unittest.mock import AsyncMock, MagicMock
+from unittest.mock import AsyncMock, MagicMock, patch
 
 import pytest
 from homeassistant.components.diagnostics import REDACTED
@@ -39,6 +39,7 @@ from custom_components.energy_ledger.issues import (
     VOTED_ELSEWHERE,
     IssueWatch,
 )
+from ledger_core.client import UnreachableError
 from ledger_core.keys import seed_text
 from ledger_core.records.types import AssetKind
 from tests.node.api_world import TOKEN
@@ -203,8 +204,8 @@ async def test_issues_come_and_go(street: Street) -> None:
     watch = IssueWatch(street.hass, street.entry, patience_s=0)
     stop = watch.start()
     for key, wrong in (
-        (CLOCK, {"mining_blocked": "this computer's clock is 500 s behind the chain"}),
-        (VOTED_ELSEWHERE, {"voting_blocked": "there is a vote that this node's journal does not know; x"}),
+        (CLOCK, {"mining_hold": "clock_wrong"}),
+        (VOTED_ELSEWHERE, {"voting_hold": "other_copy"}),
         (OUT_OF_SYNC, {"synced": False}),
     ):
         right = {name: getattr(street.view.status, name) for name in wrong}
@@ -308,9 +309,32 @@ async def test_a_device_that_is_lost(street: Street) -> None:
     assert (await flow.async_step_confirm({}))["type"] == "create_entry"
 
 
+async def test_voting_goes_on_once_the_other_copy_has_ended(street: Street) -> None:
+    watch = IssueWatch(street.hass, street.entry)
+    stop = watch.start()
+    await street.node.thread.run(lambda engine, _now: engine.met_copy())
+    await street.data.ledger.async_refresh()
+    found = issue(street, VOTED_ELSEWHERE)
+    assert found is not None
+    assert found.is_fixable
+    flow = await fix(street, VOTED_ELSEWHERE)
+    assert (await flow.async_step_init())["type"] == "form"
+    assert (await flow.async_step_confirm({"ended": False}))["errors"] == {"ended": "copy_runs"}
+    assert street.view.status.voting_hold == "other_copy"
+    away = AsyncMock(side_effect=UnreachableError("unreachable", "nobody"))
+    with patch.object(street.data.client, "resume_voting", away):
+        assert (await flow.async_step_confirm({"ended": True}))["errors"] == {"base": "not_resolved"}
+    assert (await flow.async_step_confirm({"ended": True}))["type"] == "create_entry"
+    assert street.view.status.voting_hold is None
+    assert issue(street, VOTED_ELSEWHERE) is None
+    stop()
+    assert await street.hass.config_entries.async_unload(street.entry.entry_id)
+    assert (await flow.async_step_confirm({"ended": True}))["reason"] == "entry_not_loaded"
+
+
 async def test_the_clock_is_set_right(street: Street) -> None:
     watch = IssueWatch(street.hass, street.entry)
-    told(street, voting_blocked="this computer's clock is 500 s behind the chain")
+    told(street, voting_hold="clock_wrong")
     watch.look()
     flow = await fix(street, CLOCK)
     assert (await flow.async_step_confirm({}))["type"] == "create_entry"

@@ -1,0 +1,33 @@
+"""Why a node does not mine or vote."""
+
+from msgspec import Struct
+
+
+class Hold(Struct, frozen=True):
+    """What holds a node back: a stable code for programs, a sentence for people."""
+
+    code: str
+    reason: str
+
+
+SYNCING = Hold("syncing", "syncing")
+NO_PEER = Hold("no_peer", "waiting for a first peer")
+NOT_A_NODE = Hold("not_a_node", "this node's key is not that of a node of the community (any more)")
+MINING_OFF = Hold("switched_off", "switched off")
+VOTING_OFF = Hold("switched_off", "switched off by the setting voting")
+
+
+def clock_wrong(doubt: str) -> Hold:
+    """The clock can't be right."""
+    return Hold("clock_wrong", doubt)
+
+
+def other_copy(sign: str) -> Hold:
+    """Another process has, or had, this node's key."""
+    remedy = "make sure that no other copy of this data directory runs, then confirm that with"
+    return Hold("other_copy", f"{sign}; {remedy}: energy-ledger node --resume-voting")
+
+
+def disk_full(trouble: str) -> Hold:
+    """The data can't be written."""
+    return Hold("disk_full", trouble)
