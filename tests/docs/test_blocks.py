@@ -105,6 +105,25 @@ def test_commands_named_in_passing_exist() -> None:
     assert {(name, word) for name, word in named if word not in groups} == set()
 
 
+def anchors(text: str) -> set[str]:
+    """Return the anchors of a page's headings, as the hosting site makes them."""
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_lead_somewhere(name: str) -> None:
+    folder = ROOT if name == "README" else ROOT / "docs"
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)#?([^)\s]*)\)", PAGES[name]):
+        if target.startswith("http"):
+            continue
+        path = folder / target
+        assert path.exists(), target
+        if anchor:
+            found = anchors(path.read_text() if target else PAGES[name])
+            assert anchor in found, f"{target}#{anchor}"
+
+
 # The README
 
 
