@@ -239,7 +239,7 @@ def _refuse_request(
     return None
 
 
-def energy_of(offer: Draft, basis: Basis) -> int:
+def energy_of(offer: Draft | OpenOffer, basis: Basis) -> int:
     """Return the Wh that an offer promises when all of it is taken."""
     return energy(offer.quantity, offer.end - offer.start) if basis is Basis.CAPACITY else offer.quantity
 

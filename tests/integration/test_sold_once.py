@@ -107,7 +107,8 @@ async def test_what_is_offered_is_withdrawn_before_a_request_is_supplied(homes: 
     await homes.mine()
     homes.node.world.now += 300
     await homes.look()
-    assert last(homes, rule).decision.reason is Reason.ANSWER_LATER
+    reasons = [decided.decision.reason for decided in homes.trading("anna").rules[rule].decisions]
+    assert Reason.ANSWER_LATER in reasons
     assert await promised(homes) == (0, 0), "withdrawn at first"
     await homes.look()
     assert await promised(homes) == (0, 450), "then supplied"
@@ -120,6 +121,21 @@ async def test_two_rules_do_not_offer_the_same(homes: Street) -> None:
     assert await promised(homes) == (SPARE, 0)
     await homes.look()
     assert await promised(homes) == (SPARE, 0)
+
+
+async def test_an_offer_that_stays_counts_once(homes: Street) -> None:
+    set_battery(homes.hass, "anna", soc=35)
+    rule = {
+        "device": homes.subentry("anna", "anna battery"),
+        "price_section": {"source": "fixed", "price": 0.2},
+        "amount_section": ONE_SLOT | {"horizon_slots": 2},
+        "partners_section": {"auction": True},
+    }
+    name = await homes.add_rule("anna", "sell", rule)
+    for _ in range(3):
+        await homes.look()
+        assert homes.trading("anna").rules[name].figures["offered_kwh"] == 1.5
+        assert await promised(homes) == (3 * SPARE, 0)
 
 
 async def test_an_offer_is_made_anew_once_the_old_one_is_gone(homes: Street) -> None:

@@ -253,6 +253,8 @@ async def test_statements_of_a_month(homes: Street) -> None:
         )
 
     noon = int(datetime(2026, 11, 10, 12, tzinfo=UTC).timestamp())
+    agreed = {"trade": "7" * 64, "seller": bert.hex(), "buyer": anna.hex(), "price": 250_000}
+    statements.take(replace(settled("0" * 64, noon), event="trade_agreed", data=agreed))
     statements.take(settled("a" * 64, noon))
     statements.take(settled("b" * 64, noon + 900))
     statements.take(settled("c" * 64, noon + 1800, seller="9" * 64, buyer="8" * 64))
@@ -262,6 +264,13 @@ async def test_statements_of_a_month(homes: Street) -> None:
     )
     assert [line.slot_end for line in statements.of_month("2026-11")] == [noon]
     assert statements.of_month("2026-10") == []
+    await statements.async_stop()
+    again = Statements(homes.hass, homes.entries["anna"])
+    await again.async_start()
+    again.take(settled("e" * 64, noon + 900))
+    assert [line.price for line in again.lines()] == [250_000] * 2, "the trade is long gone"
+    again.take(settled("e" * 64, noon + 900, trade="6" * 64))
+    assert again.of_trade("6" * 64)[0].price is None
     assert statements.points("7" * 64) == 9
     assert statements.points("0" * 64) is None
     assert address(bert) in statements.csv("2026-11")

@@ -69,26 +69,45 @@ class SellDesk:
         left = self._unpromised(desk, supply, open_offers)
         if rule.criteria.answer_requests:
             left = await self._answer_requests(desk, supply, left, floor, acting)
-        on = self._on.union((each.start, each.end) for each in open_offers)
-        wanted: list[Draft] = []
-        for window in windows(rule.criteria, desk.now, desk.slot_s):
-            price = self._price(desk, supply, window, floor, rule.audience)
-            spare = _spare(supply.asset, left, window)
-            made = draft(rule.criteria, window, local_window(*window), spare, price, window in on)
-            if isinstance(made, Draft):
-                wanted.append(made)
-                left = left.without(*window, energy_of(made, rule.criteria.basis))
-            else:
-                desk.note(self.state, f"{window[0]}-{window[1]}", made, dry_run=not acting)
-        self._on = frozenset((each.start, each.end) for each in wanted)
-        self.state.price = wanted[0].price if wanted else self.state.price
-        self.state.figures = {"offered_kwh": sum(each.quantity for each in wanted) / 1000}
+        wanted = self._drafts(desk, supply, left, open_offers, floor, acting)
         await self._offer(
             desk, supply, reconcile(rule.criteria, wanted, open_offers, desk.now), floor, acting
         )
         await self._answer_counters(desk, floor, acting)
 
     # --- price and quantity -----------------------------------------------------------------------------
+
+    def _drafts(
+        self,
+        desk: Desk,
+        supply: Supply,
+        left: Balance,
+        open_offers: Sequence[OpenOffer],
+        floor: int,
+        acting: bool,
+    ) -> list[Draft]:
+        """Return what the rule would offer of what is left, besides its offers that stay in any case."""
+        criteria = self.rule.criteria
+        on = self._on.union((each.start, each.end) for each in open_offers)
+        staying = [each for each in open_offers if _stays(each)]
+        kept = {(each.start, each.end) for each in staying}
+        wanted: list[Draft] = []
+        for window in windows(criteria, desk.now, desk.slot_s):
+            price = self._price(desk, supply, window, floor, self.rule.audience)
+            if window in kept:
+                continue
+            spare = _spare(supply.asset, left, window)
+            made = draft(criteria, window, local_window(*window), spare, price, window in on)
+            if isinstance(made, Draft):
+                wanted.append(made)
+                left = left.without(*window, energy_of(made, criteria.basis))
+            else:
+                desk.note(self.state, f"{window[0]}-{window[1]}", made, dry_run=not acting)
+        self._on = frozenset((each.start, each.end) for each in wanted)
+        self.state.price = wanted[0].price if wanted else self.state.price
+        offered: list[Draft | OpenOffer] = [*staying, *wanted]
+        self.state.figures = {"offered_kwh": sum(energy_of(each, criteria.basis) for each in offered) / 1000}
+        return wanted
 
     def _price(
         self,
@@ -137,7 +156,7 @@ class SellDesk:
         What is replaceable may be withdrawn, and is not taken off.
         """
         plan, asset = supply.plan, supply.asset.asset
-        kept = {each.id for each in replaceable if not each.pinned and not each.withdrawn}
+        kept = {each.id for each in replaceable if not _stays(each)}
         seen = set()
         for view in desk.entry.runtime_data.ledger.data.offers:
             seen.add(view.offer)
@@ -299,6 +318,11 @@ async def withdraw(desk: Desk, name: str) -> None:
         _LOGGER.debug("%s: an offer was not withdrawn: %s", desk.entry.title, error)
         return
     desk.notebook.pages.offers[name].withdrawn = True
+
+
+def _stays(offer: OpenOffer) -> bool:
+    """Whether an offer is not to be replaced, nor on its way out."""
+    return offer.pinned and not offer.withdrawn
 
 
 def _spare(asset: AssetView, plan: Balance, window: tuple[int, int]) -> int:
