@@ -1,5 +1,7 @@
 """Blocks whose parent is not known yet, bounded in number and bytes."""
 
+from collections import OrderedDict
+
 from ledger_core.records.block import Block
 
 MAX_ORPHANS = 256
@@ -12,7 +14,8 @@ class OrphanPool:
     def __init__(self, max_blocks: int = MAX_ORPHANS, max_bytes: int = MAX_ORPHAN_BYTES) -> None:
         self._max_blocks = max_blocks
         self._max_bytes = max_bytes
-        self._blocks: dict[bytes, tuple[bytes, Block]] = {}
+        self._blocks: OrderedDict[bytes, tuple[bytes, Block]] = OrderedDict()
+        """The oldest first. A dict would search its own gaps for it."""
         self._children: dict[bytes, list[bytes]] = {}
         self._bytes = 0
 

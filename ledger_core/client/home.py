@@ -20,6 +20,7 @@ a block holds it (`waiting.wait_for_record`, or the events). Errors:
 import asyncio
 import secrets
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, Unpack
@@ -70,7 +71,7 @@ class Home:
         self._slot_s = 0
         self._clock = clock
         self._repeats_s = tuple(repeats_s)
-        self._unsent: dict[str, SignedRecord] = {}
+        self._unsent: OrderedDict[str, SignedRecord] = OrderedDict()
 
     @property
     def key(self) -> bytes:
@@ -156,7 +157,7 @@ class Home:
     def _keep(self, signed: SignedRecord) -> None:
         self._unsent[signed.id] = signed
         while len(self._unsent) > MAX_UNSENT:
-            del self._unsent[next(iter(self._unsent))]
+            self._unsent.popitem(last=False)
 
     async def _act(self, body: Body, *cosigners: Signer) -> str:
         return await self.submit(await self.sign(body, *cosigners))

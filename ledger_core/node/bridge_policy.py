@@ -5,6 +5,7 @@ thread draws anew whenever they change.
 """
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
@@ -72,7 +73,7 @@ class MemberPolicy:
         self._membership = membership
         self._clock = clock
         self._was_current = membership.current
-        self._answered: dict[bytes, None] = {}
+        self._answered: OrderedDict[bytes, None] = OrderedDict()
 
     @property
     def is_member(self) -> bool:
@@ -94,7 +95,7 @@ class MemberPolicy:
         self._answered.pop(key, None)
         self._answered[key] = None
         if len(self._answered) > _MAX_ANSWERED:
-            del self._answered[next(iter(self._answered))]
+            self._answered.popitem(last=False)
 
     @property
     def trusts_answers(self) -> bool:

@@ -76,13 +76,7 @@ class EventLog:
         self._listeners: list[Callable[[], None]] = []
         self._path = path
         try:
-            try:
-                self._connection = _open(path)
-            except sqlite3.OperationalError:
-                raise
-            except sqlite3.DatabaseError as error:
-                _put_aside(path, error)
-                self._connection = _open(path)
+            self._connection = _open_whole(path)
             self._first, self._newest, self._tag = self._read_ends()
         except sqlite3.OperationalError as error:
             # The file may be good; where it lies is not.
@@ -229,6 +223,17 @@ def follow(blocks: dict[int, bytes], step: BlockStep) -> None:
         blocks.popitem()
     if block_hash is not None:
         blocks[height] = block_hash
+
+
+def _open_whole(path: Path) -> sqlite3.Connection:
+    """Open or begin a log; a damaged one is put aside."""
+    try:
+        return _open(path)
+    except sqlite3.OperationalError:
+        raise
+    except sqlite3.DatabaseError as error:
+        _put_aside(path, error)
+        return _open(path)
 
 
 def _open(path: Path) -> sqlite3.Connection:

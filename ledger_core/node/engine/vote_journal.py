@@ -1,5 +1,6 @@
 """What this node voted: kept before a vote leaves, asked before the next one is signed."""
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -60,7 +61,7 @@ class MemoryVoteJournal:
     """A journal that lives as long as the process."""
 
     def __init__(self, *, is_new: bool = True) -> None:
-        self._votes: dict[Vote, bytes] = {}
+        self._votes: OrderedDict[Vote, bytes] = OrderedDict()
         self._floors = Floors()
         self._forgotten = 0
         self._is_new = is_new
@@ -89,9 +90,8 @@ class MemoryVoteJournal:
         floors = self._floors
         self._floors = Floors(max(floors.source, vote.source_height), max(floors.target, vote.target_height))
         if len(self._votes) > KEPT_VOTES:
-            oldest = next(iter(self._votes))
+            oldest, _ = self._votes.popitem(last=False)
             self._forgotten = max(self._forgotten, oldest.target_height)
-            del self._votes[oldest]
 
     def raise_floors(self, floors: Floors) -> None:
         """Take over what another copy of the node may have voted."""
@@ -103,7 +103,7 @@ class MemoryVoteJournal:
     def copy(self) -> MemoryVoteJournal:
         """Return an independent copy, as a restored backup is."""
         twin = MemoryVoteJournal(is_new=False)
-        twin._votes = dict(self._votes)
+        twin._votes = self._votes.copy()
         twin._floors, twin._forgotten = self._floors, self._forgotten
         return twin
 
