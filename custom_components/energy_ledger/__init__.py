@@ -32,7 +32,13 @@ from .key_store import HomeKey, async_key_store
 from .ledger import LedgerCoordinator, async_remove_cursor
 from .membership import Joining
 from .node.keeper import node_keeper
-from .node_setup import async_connect, async_require_version, data_directory
+from .node_setup import (
+    MINING_OPTIONS,
+    async_change_mining,
+    async_connect,
+    async_require_version,
+    data_directory,
+)
 from .observers import async_remove_observed, async_start_observers
 from .peer_view import PeerView
 from .platforms import PLATFORMS
@@ -122,22 +128,34 @@ async def _async_start(hass: HomeAssistant, entry: EnergyLedgerEntry) -> None:
 
 
 class _Reloader:
-    """Reloads an entry when what it was set up with has changed, and for nothing else."""
+    """Reloads an entry when what it was set up with has changed, and for nothing else.
+
+    How much the node mines is told to the node that runs: a reload would end deliveries.
+    """
 
     def __init__(self, entry: ConfigEntry[Any]) -> None:
         self._known = self._fingerprint(entry)
+        self._mining = self._mining_of(entry)
 
     async def __call__(self, hass: HomeAssistant, entry: ConfigEntry[Any]) -> None:
-        found = self._fingerprint(entry)
+        found, mining = self._fingerprint(entry), self._mining_of(entry)
         if found != self._known:
             self._known = found
             hass.config_entries.async_schedule_reload(entry.entry_id)
+        elif mining != self._mining:
+            self._mining = mining
+            await async_change_mining(hass, entry)
 
     @staticmethod
     def _fingerprint(entry: ConfigEntry[Any]) -> object:
         data = {key: value for key, value in entry.data.items() if key != CONF_INVITATION}
+        options = {key: value for key, value in entry.options.items() if key not in MINING_OPTIONS}
         subentries = {key: (each.title, dict(each.data)) for key, each in entry.subentries.items()}
-        return data, dict(entry.options), subentries
+        return data, options, subentries
+
+    @staticmethod
+    def _mining_of(entry: ConfigEntry[Any]) -> object:
+        return [entry.options.get(key) for key in MINING_OPTIONS]
 
 
 async def async_unload_entry(hass: HomeAssistant, entry: EnergyLedgerEntry) -> bool:

@@ -1,5 +1,7 @@
 """Connects an entry to its node: one that runs here, supervised, or one elsewhere."""
 
+import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypedDict
 
@@ -24,6 +26,7 @@ from .const import (
     CONF_PEER_PORT,
     CONF_PEER_VIEW,
     CONF_PEERS,
+    DEFAULT_MINING_SHARE,
     DOMAIN,
     ISSUE_NODE_CANNOT_START,
     ISSUE_NODE_VERSION_MISMATCH,
@@ -35,6 +38,9 @@ from .node.supervisor import NodeSupervisor, NodeUnavailable
 from .node.versions import version_fits
 from .peer_view import peer_url
 
+_LOGGER = logging.getLogger(__name__)
+
+MINING_OPTIONS: Final = (CONF_MINING, CONF_MINING_SHARE)
 _ISSUES: Final = (ISSUE_NODE_CANNOT_START, ISSUE_NODE_VERSION_MISMATCH)
 
 
@@ -111,6 +117,19 @@ async def _async_start(
             # What was installed is not what runs: only a restart of Home Assistant helps.
             raise ConfigEntryError(**_told(error)) from error
         raise _not_ready(error) from error
+
+
+async def async_change_mining(hass: HomeAssistant, entry: ConfigEntry[Any]) -> None:
+    """Tell the node that runs here how much it mines now; the next start will know as well."""
+    data = entry.runtime_data
+    if data.node is None:
+        return
+    data.node.launch = replace(data.node.launch, settings=node_settings(hass, entry))
+    share = entry.options.get(CONF_MINING_SHARE, DEFAULT_MINING_SHARE) / 100
+    try:
+        await data.client.change_mining(on=entry.options.get(CONF_MINING, True), share=share)
+    except ClientError as error:
+        _LOGGER.warning("%s: the node mines as before until its next start: %s", entry.title, error)
 
 
 async def async_require_version(hass: HomeAssistant, entry: ConfigEntry[Any], client: NodeClient) -> None:

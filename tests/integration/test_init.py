@@ -18,6 +18,7 @@ from custom_components.energy_ledger.const import (
     CONF_DIRECTORY,
     CONF_HOME,
     CONF_INVITATION,
+    CONF_MINING_SHARE,
     DOMAIN,
 )
 from custom_components.energy_ledger.key_store import async_key_store
@@ -51,6 +52,38 @@ async def test_runs_and_ends_with_the_entry(hass: HomeAssistant, own_entry: OwnE
     await node_keeper(hass).end(entry.entry_id)
     assert gone(pid)
     assert state_of(entry) is ConfigEntryState.NOT_LOADED
+
+
+async def test_mining_is_switched_while_the_node_runs(hass: HomeAssistant, own_entry: OwnEntry) -> None:
+    entry = await own_entry()
+    data = entry.runtime_data
+    pid, share = data.node.pid, (await data.client.mining()).share
+    (switch,) = [each for each in hass.states.async_entity_ids("switch") if each.endswith("_mining")]
+
+    async def turn(service: str) -> None:
+        await hass.services.async_call("switch", service, {"entity_id": switch}, blocking=True)
+        await hass.async_block_till_done()
+
+    await turn("turn_off")
+    assert not (await data.client.mining()).on
+    shown = hass.states.get(switch)
+    assert shown is not None
+    assert shown.state == "off"
+    hass.config_entries.async_update_entry(entry, options={**entry.options, CONF_MINING_SHARE: 50})
+    await hass.async_block_till_done()
+    changed = await data.client.mining()
+    assert (changed.on, changed.share) == (False, 0.5)
+    assert changed.share != share
+    assert (data.node.pid, entry.runtime_data) == (pid, data), "nothing was set up anew"
+
+    # What was switched is still so after a crash.
+    os.kill(pid, signal.SIGKILL)
+    await wait_until(lambda: data.node.restarts == 1 and data.node.pid not in (None, pid))
+    await wait_until(lambda: data.ledger.last_update_success)
+    again = await data.client.mining()
+    assert (again.on, again.share) == (False, 0.5)
+    await turn("turn_on")
+    assert (await data.client.mining()).on
 
 
 async def test_ends_when_home_assistant_stops(hass: HomeAssistant, own_entry: OwnEntry) -> None:

@@ -69,8 +69,8 @@ class NodeSupervisor:
         None when it runs again.
         """
         self._hass = hass
-        self.launch: Final = launch
-        """How the node is started."""
+        self.launch = launch
+        """How the node is started next."""
         self._client_of = client_of
         self._on_trouble = on_trouble
         self._pace = pace or Pace()

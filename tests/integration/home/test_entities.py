@@ -11,8 +11,8 @@ from homeassistant.helpers import entity_registry as er
 from homeassistant.helpers.entity_component import async_update_entity
 
 from custom_components.energy_ledger import prices
-from custom_components.energy_ledger.const import CONF_MINING, DOMAIN
-from custom_components.energy_ledger.home_entities import sensors, switches
+from custom_components.energy_ledger.const import DOMAIN
+from custom_components.energy_ledger.home_entities import sensors
 from custom_components.energy_ledger.node_state import BLOCKS, block_of
 from custom_components.energy_ledger.trading_settings import async_load_settings, async_remove_settings
 from ledger_core.client import UnreachableError
