@@ -22,12 +22,14 @@ from .describe import (
     offer_data,
     price_of_all,
     role_of,
+    slot_figures,
     trade_data,
     unit_of,
 )
 from .events import Happening, HomeEvent, ShortfallStage, async_tell
 from .ledger import RESYNC
-from .quantities import kilo, local_text, money, optional_kilo
+from .quantities import kilo, local_text, money
+from .trading.statement_core import settled_of
 
 ENDED_BY_PARTNER = "partner"
 ENDED_BY_HAND = "by_hand"
@@ -189,7 +191,8 @@ class Announcer:
         role = role_of(self._home, raw["seller"], raw["buyer"])
         if role is None:
             return
-        data = slot_data(raw, role)
+        trade = self._trades.get(raw["trade"])
+        data = slot_data(raw, self._home, None if trade is None else trade.price)
         what = (raw["trade"], raw["slot_end"])
         self._tell(Happening.SLOT_SETTLED, event, {**data}, *what)
         if raw["delivered_wh"] < raw["agreed_wh"]:
@@ -240,25 +243,18 @@ def agreed_data(raw: Mapping[str, Any], home: str) -> TradeData:
     )
 
 
-def slot_data(raw: Mapping[str, Any], role: str | None) -> SlotData:
-    """Describe a settlement line from the node's event."""
-    sides = _sides(role, raw)
+def slot_data(raw: Mapping[str, Any], home: str, price: int | None) -> SlotData:
+    """Describe a settlement line from the node's event, and the price that was agreed."""
+    sides = _sides(role_of(home, raw["seller"], raw["buyer"]), raw)
     return SlotData(
         trade=raw["trade"],
-        role=role,
+        role=sides["role"],
         seller=sides["seller"],
         buyer=sides["buyer"],
         partner=sides["partner"],
         slot_end=local_text(raw["slot_end"]),
-        agreed_kwh=kilo(raw["agreed_wh"]),
-        sent_kwh=optional_kilo(raw["sent_wh"]),
-        received_kwh=optional_kilo(raw["received_wh"]),
-        delivered_kwh=kilo(raw["delivered_wh"]),
-        missing_kwh=kilo(max(raw["agreed_wh"] - raw["delivered_wh"], 0)),
-        paid=money(raw["paid"]),
-        shortfall_paid=money(raw["shortfall_paid"]),
-        disputed=raw["disputed"],
         raw=dict(raw),
+        **slot_figures(settled_of(raw, home, price)),
     )
 
 

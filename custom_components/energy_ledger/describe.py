@@ -7,7 +7,8 @@ import msgspec
 from ledger_core.client.views import OfferView, Party, TradeView, WaitingView
 from ledger_core.units import amount, energy
 
-from .quantities import kilo, local_text, money, optional_kilo
+from .quantities import kilo, local_text, money, optional_kilo, optional_money
+from .trading.statement_core import Settled
 
 ENERGY = "energy"
 KWH = "kWh"
@@ -104,7 +105,29 @@ class TradeData(TypedDict):
     raw: dict[str, Any]
 
 
-class SlotData(TypedDict):
+class SlotFigures(TypedDict):
+    """What a trade's slot settled to; money in units of the currency."""
+
+    agreed_kwh: float
+    sent_kwh: float | None
+    """None: the seller's readings are missing."""
+    received_kwh: float | None
+    difference_kwh: float | None
+    """Sent less received: what the lines lost, or the meters disagree about."""
+    delivered_kwh: float
+    missing_kwh: float
+    price: float | None
+    """As agreed, per kWh (per kW and hour for capacity); None: not known any more."""
+    agreed_amount: float | None
+    """What all of it would have cost."""
+    paid: float
+    difference_amount: float | None
+    """Agreed less paid."""
+    shortfall_paid: float
+    disputed: bool
+
+
+class SlotData(SlotFigures):
     """One settlement line: a trade's slot as the rules settled it."""
 
     trade: str
@@ -113,16 +136,25 @@ class SlotData(TypedDict):
     buyer: str
     partner: str
     slot_end: str
-    agreed_kwh: float
-    sent_kwh: float | None
-    """None: the seller's readings are missing."""
-    received_kwh: float | None
-    delivered_kwh: float
-    missing_kwh: float
-    paid: float
-    shortfall_paid: float
-    disputed: bool
     raw: dict[str, Any]
+
+
+def slot_figures(line: Settled) -> SlotFigures:
+    """Describe what a slot settled to."""
+    return SlotFigures(
+        agreed_kwh=kilo(line.agreed_wh),
+        sent_kwh=optional_kilo(line.sent_wh),
+        received_kwh=optional_kilo(line.received_wh),
+        difference_kwh=optional_kilo(line.difference_wh),
+        delivered_kwh=kilo(line.delivered_wh),
+        missing_kwh=kilo(max(line.agreed_wh - line.delivered_wh, 0)),
+        price=optional_money(line.price),
+        agreed_amount=optional_money(line.agreed_amount),
+        paid=money(line.paid),
+        difference_amount=optional_money(line.unpaid),
+        shortfall_paid=money(line.shortfall_paid),
+        disputed=line.disputed,
+    )
 
 
 def unit_of(basis: str) -> str:

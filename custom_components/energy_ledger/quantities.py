@@ -58,6 +58,11 @@ def money(micro: int) -> float:
     return micro / MICRO
 
 
+def optional_money(micro: int | None) -> float | None:
+    """Return units of currency of micro-currency; None stays None."""
+    return None if micro is None else micro / MICRO
+
+
 def moment(seconds: int) -> datetime:
     """Return UTC seconds as a time."""
     return datetime.fromtimestamp(seconds, UTC)

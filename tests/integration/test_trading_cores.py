@@ -25,6 +25,7 @@ from custom_components.energy_ledger.trading.statement_core import (
     StatementError,
     as_csv,
     as_pain001,
+    as_slots_csv,
     cents,
     check_iban,
     sums,
@@ -159,6 +160,23 @@ def test_the_statement_as_csv() -> None:
     assert [row["neighbour"] for row in rows] == [ANNA, BERT]
     assert (rows[0]["bought_kwh"], rows[0]["owed_EUR"]) == ("0.940", "0.163000")
     assert (rows[1]["earned_EUR"], rows[1]["owed_EUR"]) == ("1.000001", "-1.000001")
+
+
+def test_every_settled_slot_as_csv() -> None:
+    lines = [
+        ("12:15", line(ANNA, price=200_000)),
+        ("12:30", line(BERT, selling=True, sent_wh=470, received_wh=480, disputed=True)),
+        ("12:45", line(BERT, received_wh=None, delivered_wh=0, paid=0, price=200_000)),
+    ]
+    rows = list(csv.DictReader(io.StringIO(as_slots_csv("EUR", lines))))
+    assert list(rows[0].values()) == [
+        *("t", "12:15", ANNA, "buyer", "0.500", "0.480", "0.470", "0.010", "0.470"),
+        *("0.200000", "0.100000", "0.094000", "0.006000", "0.000000", "no"),
+    ]
+    assert (rows[1]["role"], rows[1]["difference_kwh"], rows[1]["disputed"]) == ("seller", "-0.010", "yes")
+    assert (rows[1]["price_EUR_per_kWh"], rows[1]["agreed_EUR"], rows[1]["difference_EUR"]) == ("", "", "")
+    assert (rows[2]["received_kwh"], rows[2]["difference_kwh"]) == ("", "")
+    assert (rows[2]["agreed_EUR"], rows[2]["difference_EUR"]) == ("0.100000", "0.100000")
 
 
 ME = Account(name="Bert Müller & Söhne", iban="DE89 3704 0044 0532 0130 00")

@@ -8,11 +8,13 @@ from unittest.mock import patch
 
 import pytest
 from homeassistant.core import HomeAssistant
+from msgspec.structs import replace
 
 from custom_components.energy_ledger.trading.prices_now import entity_price
 from custom_components.energy_ledger.trading.rule_config import RuleProblem
 from custom_components.energy_ledger.trading.rule_state import RuleStatus
 from custom_components.energy_ledger.trading.statement_core import Account
+from custom_components.energy_ledger.trading.statements import Statements
 from custom_components.energy_ledger.trading.supply import _own_permille
 from ledger_core.client.views import EventView
 from ledger_core.keys import address
@@ -92,6 +94,19 @@ async def test_sun_battery_and_fuel_cell_sell_what_they_have(homes: Street) -> N
     assert surplus.attributes["consumption_w"] == 500
     assert surplus.attributes["reserve_kwh"] == 2
     assert surplus.attributes["slots"][1]["generation_kwh"] == 0.75
+
+
+async def test_a_store_gets_dearer_from_full_to_its_reserve(homes: Street) -> None:
+    data = {
+        "device": homes.subentry("anna", "anna battery"),
+        "price_section": {"source": "fixed", "price": 0.2, "scarcity": 50},
+        "amount_section": {"horizon_slots": 1, "keep_for_home": False},
+    }
+    rule = await homes.add_rule("anna", "sell", data)
+    for soc, price in ((100, 200_000), (60, 250_000), (30, 287_500)):
+        set_battery(homes.hass, "anna", soc=soc)
+        await homes.look()
+        assert homes.trading("anna").rules[rule].price == price
 
 
 async def test_the_battery_is_charged_before_the_sun_is_sold(homes: Street) -> None:

@@ -11,7 +11,8 @@ from homeassistant.helpers import config_validation as cv
 from homeassistant.util import dt as dt_util
 
 from ..data import EnergyLedgerEntry
-from ..quantities import kilo, local_text, money, optional_kilo
+from ..describe import slot_figures
+from ..quantities import kilo, local_text, money
 from ..refusals import invalid
 from ..trading.engine import TradingEngine
 from ..trading.statement_core import Account, PartnerSum, Settled, StatementError, sums
@@ -41,11 +42,15 @@ async def statement(hass: HomeAssistant, call: ServiceCall) -> dict[str, Any]:
     entry = entry_of(hass, call)
     books = trading_of(entry).statements
     month = call.data.get(ATTR_MONTH) or last_month()
-    files = {f"energy-ledger-{month}.csv": books.csv(month)}
+    files = {
+        f"energy-ledger-{month}.csv": books.csv(month),
+        f"energy-ledger-{month}-slots.csv": books.slots_csv(month),
+    }
     answer: dict[str, Any] = {
         "month": month,
         "neighbours": [_partner(each) for each in sums(books.of_month(month))],
         "csv": books.csv(month),
+        "slots_csv": books.slots_csv(month),
         "payments": None,
         "files": [],
     }
@@ -86,14 +91,7 @@ def settled_data(lines: Iterable[Settled]) -> list[dict[str, Any]]:
             "role": "seller" if line.selling else "buyer",
             "partner": line.partner,
             "slot_end": local_text(line.slot_end),
-            "agreed_kwh": kilo(line.agreed_wh),
-            "sent_kwh": optional_kilo(line.sent_wh),
-            "received_kwh": optional_kilo(line.received_wh),
-            "delivered_kwh": kilo(line.delivered_wh),
-            "missing_kwh": kilo(max(line.agreed_wh - line.delivered_wh, 0)),
-            "paid": money(line.paid),
-            "shortfall_paid": money(line.shortfall_paid),
-            "disputed": line.disputed,
+            **slot_figures(line),
         }
         for line in lines
     ]

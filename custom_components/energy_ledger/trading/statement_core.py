@@ -7,12 +7,16 @@ that it can be paid for outside. The payment file is ISO 20022 pain.001.001.09, 
 import csv
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 from xml.etree import ElementTree as ET
 
 from msgspec import Struct
+
+from ledger_core.keys import address
+from ledger_core.units import amount
 
 NAMESPACE = "urn:iso:std:iso:20022:tech:xsd:pain.001.001.09"
 _NOT_ALLOWED = re.compile(r"[^A-Za-z0-9/\-?:().,'+ ]")
@@ -33,7 +37,47 @@ class Settled(Struct, kw_only=True):
     paid: int
     shortfall_paid: int
     disputed: bool
+    price: int | None = None
+    """As agreed, per kWh; None: not known any more."""
     block: str = ""
+
+    @property
+    def difference_wh(self) -> int | None:
+        """Sent less received; None: a reading is missing."""
+        if self.sent_wh is None or self.received_wh is None:
+            return None
+        return self.sent_wh - self.received_wh
+
+    @property
+    def agreed_amount(self) -> int | None:
+        """What all that was agreed would have cost."""
+        return None if self.price is None else amount(self.agreed_wh, self.price)
+
+    @property
+    def unpaid(self) -> int | None:
+        """What was agreed less what was paid."""
+        agreed = self.agreed_amount
+        return None if agreed is None else agreed - self.paid
+
+
+def settled_of(raw: Mapping[str, Any], home: str, price: int | None, block: str = "") -> Settled:
+    """Return a settlement line of a home (its key, hexadecimal) from the node's event."""
+    selling = raw["seller"] == home
+    return Settled(
+        trade=str(raw["trade"]),
+        slot_end=int(raw["slot_end"]),
+        partner=address(bytes.fromhex(raw["buyer"] if selling else raw["seller"])),
+        selling=selling,
+        agreed_wh=raw["agreed_wh"],
+        sent_wh=raw["sent_wh"],
+        received_wh=raw["received_wh"],
+        delivered_wh=raw["delivered_wh"],
+        paid=raw["paid"],
+        shortfall_paid=raw["shortfall_paid"],
+        disputed=raw["disputed"],
+        price=price,
+        block=block,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,11 +146,40 @@ def as_csv(month: str, currency: str, lines: Iterable[Settled]) -> str:
     return out.getvalue()
 
 
-def _kilo(watt_hours: int) -> str:
-    return f"{watt_hours // 1000}.{watt_hours % 1000:03d}"
+def as_slots_csv(currency: str, lines: Iterable[tuple[str, Settled]]) -> str:
+    """Return settled slots, each with its end as people read it, as CSV: one row per trade and slot."""
+    out = io.StringIO(newline="")
+    writer = csv.writer(out)
+    writer.writerow(
+        [
+            *("trade", "slot_end", "neighbour", "role", "agreed_kwh", "sent_kwh", "received_kwh"),
+            *("difference_kwh", "delivered_kwh", f"price_{currency}_per_kWh", f"agreed_{currency}"),
+            *(f"paid_{currency}", f"difference_{currency}", f"shortfall_paid_{currency}", "disputed"),
+        ]
+    )
+    for end, line in lines:
+        writer.writerow(
+            [
+                *(line.trade, end, line.partner, "seller" if line.selling else "buyer"),
+                *(_kilo(line.agreed_wh), _kilo(line.sent_wh), _kilo(line.received_wh)),
+                *(_kilo(line.difference_wh), _kilo(line.delivered_wh), _money(line.price)),
+                *(_money(line.agreed_amount), _money(line.paid), _money(line.unpaid)),
+                *(_money(line.shortfall_paid), "yes" if line.disputed else "no"),
+            ]
+        )
+    return out.getvalue()
 
 
-def _money(micro: int) -> str:
+def _kilo(watt_hours: int | None) -> str:
+    if watt_hours is None:
+        return ""
+    sign, watt_hours = "-" if watt_hours < 0 else "", abs(watt_hours)
+    return f"{sign}{watt_hours // 1000}.{watt_hours % 1000:03d}"
+
+
+def _money(micro: int | None) -> str:
+    if micro is None:
+        return ""
     sign, micro = "-" if micro < 0 else "", abs(micro)
     return f"{sign}{micro // 1_000_000}.{micro % 1_000_000:06d}"
 
@@ -162,7 +235,7 @@ def as_pain001(
     missing = [partner for partner, _ in owed if partner not in creditors]
     if missing:
         raise StatementError(f"the bank account of {', '.join(missing)} is not given")
-    total = _decimal(sum(amount for _, amount in owed))
+    total = _decimal(sum(sum_cents for _, sum_cents in owed))
     ET.register_namespace("", NAMESPACE)
     document = ET.Element(_tag("Document"))
     start = ET.SubElement(document, _tag("CstmrCdtTrfInitn"))
@@ -182,20 +255,20 @@ def as_pain001(
     _iban(ET.SubElement(payment, _tag("DbtrAcct")), debtor.iban)
     agent = ET.SubElement(ET.SubElement(payment, _tag("DbtrAgt")), _tag("FinInstnId"))
     _text(ET.SubElement(agent, _tag("Othr")), "Id", "NOTPROVIDED")
-    for number, (partner, amount) in enumerate(owed, start=1):
-        _transfer(payment, number, month, currency, creditors[partner], partner, amount)
+    for number, (partner, sum_cents) in enumerate(owed, start=1):
+        _transfer(payment, number, month, currency, creditors[partner], partner, sum_cents)
     ET.indent(document)
     return ET.tostring(document, encoding="unicode", xml_declaration=True) + "\n"
 
 
 def _transfer(
-    payment: ET.Element, number: int, month: str, currency: str, to: Account, partner: str, amount: int
+    payment: ET.Element, number: int, month: str, currency: str, to: Account, partner: str, sum_cents: int
 ) -> None:
     transfer = ET.SubElement(payment, _tag("CdtTrfTxInf"))
     _text(ET.SubElement(transfer, _tag("PmtId")), "EndToEndId", f"EL {month} {number}"[:35])
     instructed = ET.SubElement(ET.SubElement(transfer, _tag("Amt")), _tag("InstdAmt"))
     instructed.set("Ccy", currency)
-    instructed.text = _decimal(amount)
+    instructed.text = _decimal(sum_cents)
     _text(ET.SubElement(transfer, _tag("Cdtr")), "Nm", _plain(to.name, 140))
     _iban(ET.SubElement(transfer, _tag("CdtrAcct")), to.iban)
     _text(ET.SubElement(transfer, _tag("RmtInf")), "Ustrd", _plain(f"Energy {month} {partner}", 140))
@@ -205,8 +278,8 @@ def _iban(account: ET.Element, iban: str) -> None:
     _text(ET.SubElement(account, _tag("Id")), "IBAN", check_iban(iban))
 
 
-def _decimal(amount: int) -> str:
-    return f"{amount // 100}.{amount % 100:02d}"
+def _decimal(sum_cents: int) -> str:
+    return f"{sum_cents // 100}.{sum_cents % 100:02d}"
 
 
 def _plain(text: str, length: int) -> str:

@@ -10,16 +10,16 @@ from homeassistant.helpers.storage import Store
 from homeassistant.util import dt as dt_util
 
 from ledger_core.client.views import EventView
-from ledger_core.keys import address
 
 from ..const import CONF_CURRENCY, DOMAIN
 from ..data import EnergyLedgerEntry
-from ..quantities import moment
-from .statement_core import Account, Settled, as_csv, as_pain001
+from ..quantities import local_text, moment
+from .statement_core import Account, Settled, as_csv, as_pain001, as_slots_csv, settled_of
 
 KEPT_S: Final = 100 * 86_400
 """Three whole months and some days."""
 SAVE_DELAY_S: Final = 10
+PRICES_KEPT: Final = 2000
 
 
 class Statements:
@@ -31,49 +31,55 @@ class Statements:
         self._store: Store[dict[str, Any]] = Store(hass, 1, f"{DOMAIN}.statements.{entry.entry_id}")
         self._lines: dict[str, Settled] = {}
         """By trade and slot end."""
+        self._prices: dict[str, int] = {}
+        """As agreed, by trade: a settlement line comes when the trade may be gone."""
 
     async def async_start(self) -> None:
         """Load the lines."""
         kept = await self._store.async_load() or {}
         self._lines = msgspec.convert(kept.get("lines", {}), dict[str, Settled])
+        self._prices = msgspec.convert(kept.get("prices", {}), dict[str, int])
 
     async def async_stop(self) -> None:
         """Keep the lines."""
         await self._store.async_save(self._kept())
 
     def _kept(self) -> dict[str, Any]:
-        return {"lines": msgspec.to_builtins(self._lines)}
+        return {"lines": msgspec.to_builtins(self._lines), "prices": self._prices}
 
     def take(self, event: EventView) -> None:
         """Take a settlement line; take back those of an undone block."""
         if event.event == "block_undone" and event.block is not None:
             self._lines = {name: line for name, line in self._lines.items() if line.block != event.block}
             return
-        if event.event != "slot_settled":
-            return
         data = event.data
+        if event.event not in ("trade_agreed", "slot_settled"):
+            return
         if self._home not in (data["seller"], data["buyer"]):
             return
-        selling = data["seller"] == self._home
-        line = Settled(
-            trade=str(data["trade"]),
-            slot_end=int(data["slot_end"]),
-            partner=address(bytes.fromhex(data["buyer"] if selling else data["seller"])),
-            selling=selling,
-            agreed_wh=data["agreed_wh"],
-            sent_wh=data["sent_wh"],
-            received_wh=data["received_wh"],
-            delivered_wh=data["delivered_wh"],
-            paid=data["paid"],
-            shortfall_paid=data["shortfall_paid"],
-            disputed=data["disputed"],
-            block=event.block or "",
-        )
+        if event.event == "trade_agreed":
+            self._note_price(str(data["trade"]), int(data["price"]))
+        else:
+            self._note_line(settled_of(data, self._home, self._price(str(data["trade"])), event.block or ""))
+        self._store.async_delay_save(self._kept, SAVE_DELAY_S)
+
+    def _note_price(self, trade: str, price: int) -> None:
+        self._prices[trade] = price
+        while len(self._prices) > PRICES_KEPT:
+            del self._prices[next(iter(self._prices))]
+
+    def _price(self, trade: str) -> int | None:
+        known = self._prices.get(trade)
+        if known is not None:
+            return known
+        trades = self._entry.runtime_data.ledger.data.trades
+        return next((each.price for each in trades if each.trade == trade), None)
+
+    def _note_line(self, line: Settled) -> None:
         self._lines[f"{line.trade}-{line.slot_end}"] = line
         oldest = line.slot_end - KEPT_S
         if any(each.slot_end < oldest for each in self._lines.values()):
             self._lines = {name: each for name, each in self._lines.items() if each.slot_end >= oldest}
-        self._store.async_delay_save(self._kept, SAVE_DELAY_S)
 
     def of_trade(self, trade: str) -> list[Settled]:
         """Return a trade's settled slots, earliest first."""
@@ -104,6 +110,11 @@ class Statements:
     def csv(self, month: str) -> str:
         """Return a month's statement as CSV."""
         return as_csv(month, str(self._entry.data.get(CONF_CURRENCY, "")), self.of_month(month))
+
+    def slots_csv(self, month: str) -> str:
+        """Return a month's settled slots as CSV."""
+        lines = [(local_text(line.slot_end), line) for line in self.of_month(month)]
+        return as_slots_csv(str(self._entry.data.get(CONF_CURRENCY, "")), lines)
 
     def payments(self, month: str, debtor: Account, creditors: dict[str, Account]) -> str:
         """Return the payment file of what this home owes for a month; raises StatementError."""

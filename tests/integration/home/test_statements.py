@@ -41,6 +41,10 @@ async def test_a_month_as_csv_and_payments(street: Street) -> None:
     assert answer["files"] == []
     listed = await street.call("list_trades", settlements=True, role="buyer")
     assert [(each["delivered_kwh"], each["paid"]) for each in listed["settlements"]] == [(0.5, 0.1)] * 2
+    asked = ("difference_kwh", "price", "agreed_amount", "difference_amount")
+    assert [[each[name] for name in asked] for each in listed["settlements"]] == [[0.0, 0.2, 0.1, 0.0]] * 2
+    slots = list(csv.DictReader(io.StringIO(answer["slots_csv"])))
+    assert [each["slot_end"] for each in slots] == [each["slot_end"] for each in listed["settlements"]]
     assert (await street.call("list_trades", settlements=True, role="seller"))["settlements"] == []
     assert "settlements" not in await street.call("list_trades")
 
@@ -55,10 +59,12 @@ async def test_files_only_where_home_assistant_may_write(street: Street, tmp_pat
     answer = await street.call("statement", directory=str(tmp_path / "out"), **given)
     assert [Path(each).name for each in answer["files"]] == [
         f"energy-ledger-{month}.csv",
+        f"energy-ledger-{month}-slots.csv",
         f"energy-ledger-{month}-pain001.xml",
     ]
     assert Path(answer["files"][0]).read_bytes().decode() == answer["csv"]
-    assert Path(answer["files"][1]).read_text() == answer["payments"]
+    assert Path(answer["files"][1]).read_bytes().decode() == answer["slots_csv"]
+    assert Path(answer["files"][2]).read_text() == answer["payments"]
     street.hass.config.allowlist_external_dirs.add(street.hass.config.path("www"))
     for public in ("www", "www/statements", "statements/../www"):
         with pytest.raises(ServiceValidationError) as caught:

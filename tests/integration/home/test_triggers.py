@@ -145,6 +145,8 @@ async def test_a_trade_from_its_agreement_to_its_settlement(street: Street) -> N
     settled = told[1]["data"]
     assert (settled["agreed_kwh"], settled["sent_kwh"], settled["received_kwh"]) == (0.5, 0.5, 0.3)
     assert (settled["delivered_kwh"], settled["missing_kwh"], settled["paid"]) == (0.3, 0.2, 0.06)
+    assert (settled["difference_kwh"], settled["price"]) == (0.2, 0.2)
+    assert (settled["agreed_amount"], settled["difference_amount"]) == (0.1, 0.04)
     assert settled["slot_end"] == local_text(trade.start + SLOT)
     assert told[2]["data"]["stage"] == "settled"
 
