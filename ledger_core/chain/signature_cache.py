@@ -14,7 +14,8 @@ class SignatureCache:
     """A bounded memory of valid signatures, oldest forgotten first.
 
     Entries are a salted digest of key, message and signature together, so that nobody outside can aim at
-    one. The salt comes from outside: nothing here draws random numbers.
+    one. The salt comes from outside: nothing here draws random numbers. Threads may share it: at worst an
+    entry that two of them add at once is forgotten early.
     """
 
     __slots__ = ("_entries", "_key_of", "_order", "capacity")

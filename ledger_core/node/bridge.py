@@ -1,7 +1,8 @@
 """Joins the peers' links with the engine: what peers say goes in, what the engine wants goes out.
 
-A link reads its next frame only when the message before it was taken, so each peer has at most one message in
-the chain thread's queue: a flood fills neither memory nor queue, and TCP holds the sender back.
+While the chain's thread is at a peer's message, the next one is read, decoded and, if it holds headers,
+verified as far as that needs no chain; then it waits. So each peer has at most one message in the chain
+thread's queue and one before it: a flood fills neither memory nor queue, and TCP holds the sender back.
 """
 
 import asyncio
@@ -13,7 +14,14 @@ from ledger_core.errors import ChainError
 from ledger_core.node.bridge_limits import kind_of
 from ledger_core.node.chain_thread import ChainThread
 from ledger_core.node.engine.outputs import Drop, Send
-from ledger_core.node.messages import Hello, Message, decode_message, encode_message
+from ledger_core.node.messages import (
+    GetHeaders,
+    Headers,
+    Hello,
+    Message,
+    decode_message,
+    encode_message,
+)
 from ledger_core.node.peers import Ending, Misbehaviour, RemoteNode
 from ledger_core.node.peers.text import short_key
 
@@ -39,10 +47,24 @@ class Links(Protocol):
 class Bridge:
     """Hears the links and obeys the engine; on the event loop."""
 
-    def __init__(self, trouble: Trouble, met: Callable[[], None] = lambda: None) -> None:
-        """Begin without links; `met` hears of every peer that the engine has come to know."""
+    def __init__(
+        self,
+        trouble: Trouble,
+        met: Callable[[], None] = lambda: None,
+        verify: Callable[[Headers], None] = lambda _headers: None,
+    ) -> None:
+        """Begin without links; `met` hears of every peer that the engine has come to know.
+
+        `verify` is given headers that were asked for, in a thread of its own, before the engine gets them.
+        """
         self._trouble = trouble
         self._met = met
+        self._verify = verify
+        self._verifying = asyncio.Lock()
+        self._headers_asked: set[bytes] = set()
+        """Peers that owe headers: whatever else calls itself so is not worth any work here."""
+        self._under_way: dict[bytes, asyncio.Task[None]] = {}
+        """The message of each peer that the engine is at."""
         self._thread: ChainThread
         self._links: Links
         self._waiting: dict[bytes, asyncio.TimerHandle] = {}
@@ -72,23 +94,52 @@ class Bridge:
         first = key in self._waiting
         if first is not isinstance(message, Hello):
             raise Misbehaviour("message_malformed", "a link begins with one Hello, and has no other")
+        if isinstance(message, Hello):
+            await self._greeted(key, message)
+            return
+        if isinstance(message, Headers) and key in self._headers_asked:
+            self._headers_asked.discard(key)
+            # One after the other: what several peers show is the same, and verified once.
+            async with self._verifying:
+                await asyncio.to_thread(self._verify, message)
+        await self._taken(key)
+        self._under_way[key] = asyncio.create_task(self._hand_in(key, message), name="bridge message")
+
+    async def _greeted(self, key: bytes, hello: Hello) -> None:
+        self._waiting.pop(key).cancel()
+        self._joined.add(key)
         try:
-            if isinstance(message, Hello):
-                self._waiting.pop(key).cancel()
-                self._joined.add(key)
-                await self._thread.run(lambda engine, now: engine.peer_joined(key, message, now))
-                self._met()
-            else:
-                await self._thread.run(lambda engine, now: engine.message(key, message, now))
+            await self._thread.run(lambda engine, now: engine.peer_joined(key, hello, now))
+        except (ChainError, OSError) as error:
+            self._trouble(error)
+        else:
+            self._met()
+
+    async def _hand_in(self, key: bytes, message: Message) -> None:
+        try:
+            await self._thread.run(lambda engine, now: engine.message(key, message, now))
         except (ChainError, OSError) as error:
             # This node's own failure, not the peer's: what was lost is asked for again.
             self._trouble(error)
+        except Exception:
+            _LOGGER.exception("a message fails by this node's own mistake")
+            self._links.drop(key, "internal_error", "this node made a mistake")
+
+    async def _taken(self, key: bytes) -> None:
+        """Wait until the engine is done with the message of a peer."""
+        under_way = self._under_way.get(key)
+        if under_way is not None:
+            await asyncio.shield(under_way)
+            if self._under_way.get(key) is under_way:
+                del self._under_way[key]
 
     async def left(self, key: bytes, ending: Ending) -> None:  # noqa: ARG002 - the protocol's
         """A link is gone."""
         timer = self._waiting.pop(key, None)
         if timer is not None:
             timer.cancel()
+        self._headers_asked.discard(key)
+        await self._taken(key)
         if key in self._joined:
             self._joined.discard(key)
             try:
@@ -107,6 +158,8 @@ class Bridge:
                 self._links.drop(output.peer, output.code, output.reason, output.ban_s)
 
     def _send(self, key: bytes, message: Message) -> None:
+        if isinstance(message, GetHeaders):
+            self._headers_asked.add(key)
         try:
             self._links.send(key, kind_of(message), encode_message(message))
         except ValueError:

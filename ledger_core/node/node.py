@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from random import SystemRandom
 from typing import Any, Final
 
@@ -29,6 +30,7 @@ from ledger_core.node.chain_thread import ChainThread
 from ledger_core.node.config import Settings
 from ledger_core.node.data_directory import DataDirectory
 from ledger_core.node.engine.outputs import Drop, NodeEvent, Send
+from ledger_core.node.engine.seals import verify_seals
 from ledger_core.node.lan_search import search_lan
 from ledger_core.node.member_watch import MemberWatch
 from ledger_core.node.mining.switch import MiningSwitch
@@ -143,7 +145,7 @@ class Node:
         )
         self._endings.append(("data", self._close_works))
         self._disk = DiskTrouble(self._directory.path, self._look_again)
-        self._bridge = Bridge(self._in_trouble, self._look_again)
+        self._bridge = Bridge(self._in_trouble, self._look_again, partial(verify_seals, works.verifier))
         self._thread = ChainThread(
             self._executor, works.engine, works.feed, self._deliver, self._clock, self._in_trouble
         )

@@ -1,10 +1,14 @@
 """Between links and engine: what counts as misbehaviour, what is the node's own trouble, who gets in."""
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 
+from ledger_core.chain.signature_cache import SignatureCache
+from ledger_core.chain.verify import Verifier
 from ledger_core.errors import ChainError, LedgerError, RecordError
 from ledger_core.keys import SoftwareSigner
 from ledger_core.node import bridge as module
@@ -12,15 +16,19 @@ from ledger_core.node.bridge import Bridge
 from ledger_core.node.bridge_limits import LIMITS, kind_of
 from ledger_core.node.bridge_policy import MemberPolicy, Membership
 from ledger_core.node.engine.outputs import Drop, Send
+from ledger_core.node.engine.seals import verify_seals
 from ledger_core.node.messages import (
     KINDS,
     MAX_MESSAGE_BYTES,
     BlockRef,
+    GetHeaders,
     GetSnapshots,
+    Headers,
     Hello,
     Inventory,
     Message,
     Pong,
+    SealedHeader,
     Status,
     encode_message,
 )
@@ -29,6 +37,7 @@ from ledger_core.records.codec import invite
 from ledger_core.records.members import Invitation
 from ledger_core.records.types import Role
 from tests.node.peer_world import eventually, seeded
+from tests.node.virtual import Net
 
 KEY = bytes(32)
 STATUS = Status(1, BlockRef(0, bytes(32)), 0, BlockRef(0, bytes(32)))
@@ -66,8 +75,12 @@ class Thread:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.free = asyncio.Event()
+        """Cleared: the engine is busy."""
+        self.free.set()
 
     async def run[T](self, work: Callable[[Any, float], T]) -> T:
+        await self.free.wait()
         return work(self.engine, NOW)
 
     look = run
@@ -93,10 +106,17 @@ class Links:
 class World:
     def __init__(self) -> None:
         self.engine, self.links = Engine(), Links()
+        self.thread = Thread(self.engine)
         self.troubles: list[Exception] = []
+        self.verified: list[tuple[Headers, bool]] = []
+        """Headers that were verified, and whether that was in another thread."""
         self.met = 0
-        self.bridge = Bridge(self.troubles.append, self._meet)
-        self.bridge.connect(Thread(self.engine), self.links)  # type: ignore[arg-type]
+        self.bridge = Bridge(self.troubles.append, self._meet, self._verify)
+        self.bridge.connect(self.thread, self.links)  # type: ignore[arg-type]
+
+    def _verify(self, headers: Headers) -> None:
+        assert ("Headers", KEY) not in self.engine.heard
+        self.verified.append((headers, threading.current_thread() is not threading.main_thread()))
 
     def _meet(self) -> None:
         self.met += 1
@@ -176,6 +196,62 @@ async def test_the_nodes_own_failure_is_not_the_peers(world: World, error: Excep
     await world.say(GetSnapshots())
     await world.bridge.left(KEY, Ending("done", "done"))
     assert world.troubles == [error] * 3
+
+
+async def test_a_mistake_in_the_engine_ends_the_link_alone(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    await world.join()
+    await world.say(HELLO)
+    world.engine.failure = ZeroDivisionError("a mistake")
+    await world.say(GetSnapshots())
+    await eventually(lambda: world.links.dropped)
+    assert world.links.dropped[0][:2] == (KEY, "internal_error")
+    assert "a mistake" in caplog.text
+    assert world.troubles == []
+
+
+async def test_one_message_is_made_ready_while_the_engine_is_at_another(world: World) -> None:
+    await world.join()
+    await world.say(HELLO)
+    world.thread.free.clear()
+    await world.say(GetSnapshots())
+    world.bridge.obey([Send(KEY, GetHeaders((BlockRef(0, bytes(32)),), 1))])
+    second = asyncio.create_task(world.say(Headers(())))
+    await eventually(lambda: world.verified)
+    assert not second.done()
+    assert world.engine.heard == [("joined", KEY)]
+    world.thread.free.set()
+    await second
+    await world.bridge.left(KEY, Ending("done", "done"))
+    assert [what for what, _ in world.engine.heard] == ["joined", "GetSnapshots", "Headers", "left"]
+
+
+async def test_headers_are_verified_beside_the_engine_where_they_were_asked_for(world: World) -> None:
+    await world.join()
+    await world.say(HELLO)
+    world.bridge.obey([Send(KEY, GetHeaders((BlockRef(0, bytes(32)),), 1))])
+    await world.say(Headers(()))
+    assert world.verified == [(Headers(()), True)]
+    await world.say(Headers(()))
+    await world.bridge.left(KEY, Ending("done", "done"))
+    assert len(world.verified) == 1
+    assert world.engine.heard.count(("Headers", KEY)) == 2
+
+
+@pytest.mark.parametrize("wrong", [None, 0, 2])
+def test_the_seals_of_headers_are_verified_up_to_one_that_is_wrong(wrong: int | None) -> None:
+    net = Net()
+    net.mesh()
+    for _ in range(4):
+        net.mine("anna")
+    sealed = [SealedHeader(*each) for each in net["anna"].store.sealed_headers(1, 4)]
+    if wrong is not None:
+        sealed[wrong] = SealedHeader(sealed[wrong].header, bytes(64))
+    verifier = Verifier(1, SignatureCache(bytes(16)))
+    verify_seals(verifier, Headers(tuple(sealed)))
+    assert verifier.cache is not None
+    assert len(verifier.cache) == (4 if wrong is None else wrong)
 
 
 async def test_the_engine_is_obeyed_in_order(world: World) -> None:
