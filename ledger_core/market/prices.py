@@ -36,8 +36,8 @@ class Market(Struct, frozen=True, kw_only=True):
 
     left_wh: int | None = None
     """What the asset still holds above its reserve …"""
-    capacity_wh: int | None = None
-    """… of so much; None: it can't run out."""
+    full_wh: int | None = None
+    """… of so much when it is full; None: it can't run out."""
     asked_wh: int = 0
     """What others ask for in the window."""
     offered_wh: int = 0
@@ -49,9 +49,9 @@ class Market(Struct, frozen=True, kw_only=True):
 def asking_price(base: int, rule: PriceRule, market: Market) -> PriceParts:
     """Return the price to ask for; integers, rounded down part by part."""
     scarcity = 0
-    if rule.scarcity_permille and market.left_wh is not None and market.capacity_wh:
-        gone = max(market.capacity_wh - max(market.left_wh, 0), 0)
-        scarcity = base * rule.scarcity_permille * gone // (1000 * market.capacity_wh)
+    if rule.scarcity_permille and market.left_wh is not None and market.full_wh:
+        gone = max(market.full_wh - max(market.left_wh, 0), 0)
+        scarcity = base * rule.scarcity_permille * gone // (1000 * market.full_wh)
     demand = 0
     if rule.demand_permille and (market.asked_wh or market.offered_wh):
         # -1 … +1: nothing asked for … nothing offered, or twice as much asked for as offered.

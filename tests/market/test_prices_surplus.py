@@ -19,7 +19,7 @@ SLOT = 900
 def test_a_price_is_its_parts() -> None:
     rule = PriceRule(scarcity_permille=500, demand_permille=200, per_km=10_000, same_feeder=-5_000)
     market = Market(
-        left_wh=2_500, capacity_wh=10_000, asked_wh=1500, offered_wh=1000, distance_m=1500, same_feeder=True
+        left_wh=2_500, full_wh=10_000, asked_wh=1500, offered_wh=1000, distance_m=1500, same_feeder=True
     )
     parts = asking_price(200_000, rule, market)
     assert (parts.scarcity, parts.demand, parts.distance) == (75_000, 20_000, 10_000)
@@ -29,9 +29,9 @@ def test_a_price_is_its_parts() -> None:
 
 def test_scarcity_and_demand_have_ends() -> None:
     rule = PriceRule(scarcity_permille=500, demand_permille=200)
-    empty = asking_price(200_000, rule, Market(left_wh=-50, capacity_wh=10_000, asked_wh=9000))
+    empty = asking_price(200_000, rule, Market(left_wh=-50, full_wh=10_000, asked_wh=9000))
     assert (empty.scarcity, empty.demand) == (100_000, 40_000)
-    full = asking_price(200_000, rule, Market(left_wh=20_000, capacity_wh=10_000, offered_wh=9000))
+    full = asking_price(200_000, rule, Market(left_wh=20_000, full_wh=10_000, offered_wh=9000))
     assert (full.scarcity, full.demand) == (0, -40_000)
     assert asking_price(200_000, rule, Market()).price == 200_000
 

@@ -43,8 +43,6 @@ class Supply:
 
     asset: AssetView
     plan: Balance
-    left_wh: int | None
-    """What its store holds above the reserve."""
 
 
 class SellDesk:
@@ -140,9 +138,10 @@ class SellDesk:
                     asked += view.open
                 else:
                     offered += view.open
+        store, capacity = supply.plan.store, supply.asset.capacity_wh
         market = Market(
-            left_wh=supply.left_wh,
-            capacity_wh=supply.asset.capacity_wh,
+            left_wh=None if store is None else store.held_wh - store.reserve_wh,
+            full_wh=None if store is None or capacity is None else capacity - store.reserve_wh,
             asked_wh=asked,
             offered_wh=offered,
             distance_m=farthest_m(desk, supply.asset, others) if self.rule.formation.per_km else None,

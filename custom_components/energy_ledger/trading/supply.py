@@ -77,7 +77,7 @@ def supply_of(desk: Desk, rule: SellRule, forecast: Sequence[SlotForecast] | Non
     if forecast is None:
         raise RuleProblem("consumption_unknown")
     if asset.capacity_wh is None:
-        return Supply(asset=asset, plan=_sunny_plan(desk, asset, forecast), left_wh=None)
+        return Supply(asset=asset, plan=_sunny_plan(desk, asset, forecast))
     held = held_wh(runtime, asset.capacity_wh)
     if held is None:
         raise RuleProblem("level_unknown", device=runtime.name)
@@ -100,7 +100,7 @@ def supply_of(desk: Desk, rule: SellRule, forecast: Sequence[SlotForecast] | Non
         for slot in forecast
     ]
     plan = balance(slots, store, desk.slot_s)
-    return Supply(asset=asset, plan=_without_direct(plan), left_wh=max(held - store.reserve_wh, 0))
+    return Supply(asset=asset, plan=_without_direct(plan))
 
 
 def _sunny_plan(desk: Desk, asset: AssetView, forecast: Sequence[SlotForecast]) -> Balance:
