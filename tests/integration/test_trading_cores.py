@@ -196,6 +196,19 @@ def payments(**changes: Any) -> str:
     return as_pain001(**{**given, **changes})
 
 
+def test_two_files_of_a_month_are_two_messages() -> None:
+    names = set()
+    for created in ("2026-12-01T08:00:00", "2026-12-01T08:00:01"):
+        root = ET.fromstring(payments(created=created))
+        (message,) = root.iter(f"{{{NAMESPACE}}}MsgId")
+        (payment,) = root.iter(f"{{{NAMESPACE}}}PmtInfId")
+        assert message.text is not None
+        assert len(message.text) <= 35
+        assert message.text == payment.text
+        names.add(message.text)
+    assert names == {"EL 2026-11 20261201T080000", "EL 2026-11 20261201T080001"}
+
+
 def test_the_payment_file_is_what_banks_take() -> None:
     root = ET.fromstring(payments())
     space = {"p": NAMESPACE}

@@ -236,17 +236,19 @@ def as_pain001(
     if missing:
         raise StatementError(f"the bank account of {', '.join(missing)} is not given")
     total = _decimal(sum(sum_cents for _, sum_cents in owed))
+    # Banks refuse a name that they have seen: two files of a month are two messages.
+    name = f"EL {month} {re.sub('[^0-9T]', '', created)}"[:35]
     ET.register_namespace("", NAMESPACE)
     document = ET.Element(_tag("Document"))
     start = ET.SubElement(document, _tag("CstmrCdtTrfInitn"))
     header = ET.SubElement(start, _tag("GrpHdr"))
-    _text(header, "MsgId", f"energy-ledger {month}"[:35])
+    _text(header, "MsgId", name)
     _text(header, "CreDtTm", created)
     _text(header, "NbOfTxs", str(len(owed)))
     _text(header, "CtrlSum", total)
     _text(ET.SubElement(header, _tag("InitgPty")), "Nm", _plain(debtor.name, 140))
     payment = ET.SubElement(start, _tag("PmtInf"))
-    _text(payment, "PmtInfId", f"energy-ledger {month}"[:35])
+    _text(payment, "PmtInfId", name)
     _text(payment, "PmtMtd", "TRF")
     _text(payment, "NbOfTxs", str(len(owed)))
     _text(payment, "CtrlSum", total)
