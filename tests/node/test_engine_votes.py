@@ -147,6 +147,26 @@ def test_a_lost_journal_is_noticed_in_the_chain() -> None:
     assert node.told(VotingStopped)
 
 
+def test_own_votes_from_a_forgotten_checkpoint_are_passed_over() -> None:
+    """A link may reach from below the last final checkpoint to above it: its source is forgotten then."""
+    net = Net()
+    net.mesh()
+    net.mine("anna", 16)
+    engine = net["dora"].engine
+    state = engine.chain.state
+    assert 0 not in state.checkpoints
+    assert 12 in state.checkpoints
+    index = state.node_keys[net["dora"].id]
+    link = (12, 0)
+    assert link not in state.tallies
+    state.tallies[link] = (1 << index).to_bytes(1)
+    try:
+        engine.voter.tip_changed(net.now)
+    finally:
+        del state.tallies[link]
+    assert engine.voter.stopped is None
+
+
 def test_own_votes_are_told_again_after_a_restart() -> None:
     net = Net(vote_spread_s=0)
     net.mesh()
