@@ -127,6 +127,7 @@ def test_links_lead_somewhere(name: str) -> None:
 # The README
 
 
+@pytest.mark.timeout(300)
 async def test_the_commands_of_the_readme() -> None:
     """Each program is there and takes what is shown; those that end by themselves run (the demo: in CI)."""
     lines = [

@@ -6,6 +6,7 @@ import io
 import json
 import re
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from ledger_core.rules import readings as readings_rule
 from ledger_core.rules import reputation, rows
 from ledger_core.rules.apply import apply_block
 from ledger_core.rules.deadlines import CLOSED, FORMER_NODE, INVITATION, OFFER, WAITING
+from ledger_core.rules.difficulty import expand_target, next_target, work_of
 from ledger_core.rules.genesis import genesis_state
 from ledger_core.rules.headers import MEDIAN_SPAN
 from ledger_core.rules.prepare import prepare_block
@@ -255,8 +257,29 @@ def test_a_generated_chain_is_read(street: tuple[SyntheticChain, list[block.Bloc
     assert reader.community.chain_id == chain.genesis.chain_id
     assert (reader.height, reader.hash) == (len(blocks), blocks[-1].hash)
     assert len(targets) > 10, "the difficulty never moved"
+    headers = [block.decode_header(each.header) for each in blocks]
+    assert reader.work == sum(work_of(expand_target(header.target) or 0) for header in headers)
     assert reader.votes > 50
     assert {"member", "asset", "offer", "acceptance", "reading", "transfer"} <= set(reader.kinds)
+
+
+def test_difficulty_far_from_the_schedule() -> None:
+    """ASERT by the page and by the ledger, where no generated chain comes."""
+    random = Random(5)
+    for _ in range(3000):
+        parameters = community.Parameters(
+            block_spacing_s=random.randint(1, 3600),
+            difficulty_half_life_s=random.choice((10, 3600, 7 * 86_400, random.randint(10, 10**5))),
+            min_difficulty_bits=random.randint(1, 64),
+        )
+        created, height = 10**9, random.randint(0, 10 ** random.randint(1, 6))
+        drift = random.randint(-(10 ** random.randint(1, 7)), 10 ** random.randint(1, 7))
+        parent_time = created + parameters.block_spacing_s * height + drift
+        values = community.parameters_as_dict(parameters)
+        read = independent.Community(bytes(32), created, values, [])
+        wanted = next_target(parameters, created, height, parent_time)
+        assert independent_chain.wanted_target(read, height, parent_time) == wanted
+        assert independent_chain.expand(wanted) == expand_target(wanted)
 
 
 def test_state_hashes_of_a_generated_chain(street: tuple[SyntheticChain, list[block.Block]]) -> None:
