@@ -1,4 +1,4 @@
-"""`energy-ledger status` and `energy-ledger peers`: how a node fares."""
+"""`energy-ledger status`, `peers` and `resume-voting`: how a node fares, and what it asks for."""
 
 import argparse
 from collections.abc import Sequence
@@ -16,6 +16,8 @@ def register(program: Program) -> None:
     """Add the commands to the program."""
     add_node(program.single().command("status", _status, "tell how a node and its chain are", json=True))
     add_node(program.single().command("peers", _peers, "list a node's links to other homes", json=True))
+    resume = "have a running node vote again, once no other copy of it runs"
+    add_node(program.single().command("resume-voting", _resume_voting, resume, json=True))
 
 
 def _status(arguments: argparse.Namespace) -> None:
@@ -24,6 +26,19 @@ def _status(arguments: argparse.Namespace) -> None:
         show(arguments, plain(status), table(status_rows(status, mining)))
 
     ask(arguments, work)
+
+
+def _resume_voting(arguments: argparse.Namespace) -> None:
+    async def work(client: NodeClient) -> None:
+        status = await client.resume_voting()
+        result = {"voting_blocked": status.voting_blocked, "voting_hold": status.voting_hold}
+        show(arguments, result, table({"voting": _voting(status)}))
+
+    ask(arguments, work)
+
+
+def _voting(status: StatusView) -> str:
+    return f"no: {status.voting_blocked}" if status.voting_blocked else "yes"
 
 
 def status_rows(status: StatusView, mining: MiningView) -> dict[str, object]:
@@ -40,7 +55,7 @@ def status_rows(status: StatusView, mining: MiningView) -> dict[str, object]:
         "peers": status.peers,
         "waiting records": status.waiting_records,
         "mining": _mining(status, mining),
-        "voting": f"no: {status.voting_blocked}" if status.voting_blocked else "yes",
+        "voting": _voting(status),
     }
     if status.disk_trouble is not None:
         rows["disk"] = status.disk_trouble

@@ -44,6 +44,15 @@ async def test_status_and_peers(cli: CliWorld) -> None:
     assert (await cli("peers", "--json")).json["items"][0]["direction"] == "inbound"
 
 
+async def test_a_node_that_met_a_copy_votes_again_when_told(cli: CliWorld) -> None:
+    await cli.api.thread.run(lambda engine, _now: engine.met_copy())
+    (line,) = [line for line in (await cli("status")).lines if line.startswith("voting")]
+    assert "another process runs with this node's key" in line
+    assert (await cli("resume-voting")).lines == ["voting  yes"]
+    told = (await cli("resume-voting", "--json")).json
+    assert told == {"voting_blocked": None, "voting_hold": None}
+
+
 async def test_status_tells_why_there_are_no_blocks(cli: CliWorld) -> None:
     async with NodeClient(cli.api.server.url, TOKEN) as client:
         status, mining = await client.status(), await client.mining()
