@@ -163,7 +163,6 @@ def test_figures() -> None:
     for figure in (
         f"at most {MAX_HANDSHAKE_BYTES} bytes, all within {settings.handshake_s:g} s",
         f"speaks {PROTOCOL_VERSIONS[0]} to {PROTOCOL_VERSIONS[1]}",
-        f"Messages have a version of their own, {messages.PROTOCOL_VERSION};",
         f"sealed frame has at most {MAX_SEALED_FRAME_BYTES} bytes",
         f"chunks of {CHUNK_BYTES} bytes",
         f"Each {REKEY_FRAMES} frames",
