@@ -1,5 +1,6 @@
 """The device flow: every way in, every error, and changes of what was set up."""
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -299,6 +300,34 @@ async def test_a_flow_given_up_in_the_middle_of_a_question(
         assert result["type"] is FlowResultType.SHOW_PROGRESS
         hass.config_entries.subentries.async_abort(flow.result["flow_id"])
         await hass.async_block_till_done()
+
+
+async def test_an_answer_that_takes_its_time(
+    hass: HomeAssistant, entry: MockConfigEntry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The progress page stays while nothing is known, and goes on, or back to its form, by itself."""
+    monkeypatch.setattr(device_asking, "QUICK_S", 0)
+    configure = hass.config_entries.subentries.async_configure
+    line = {"bytesize": "8", "stopbits": "1", "shared": False}
+    async with simulated("eastron_sdm630") as home:
+        flow = await (await Flow.add(hass, entry)).go("network")
+        shown = await configure(flow.result["flow_id"], {**address(home, "eastron_sdm630"), "unit": 1})
+        for _ in range(2):
+            assert (shown["type"], shown["step_id"]) == (FlowResultType.SHOW_PROGRESS, "asking_network")
+            shown = await configure(flow.result["flow_id"])
+        flow.result = shown
+        (await flow.type()).asks("figures")
+        hass.config_entries.subentries.async_abort(flow.result["flow_id"])
+    flow = await (await Flow.add(hass, entry)).go("serial")
+    ours, theirs = os.openpty()
+    typed = {"device": os.ttyname(theirs), "baudrate": 9600, "parity": "none", "unit": 1, "more": line}
+    shown = await configure(flow.result["flow_id"], typed)
+    assert (shown["type"], shown["step_id"]) == (FlowResultType.SHOW_PROGRESS, "asking_serial")
+    flow.result = shown
+    (await flow.type()).asks("serial", base="no_device")
+    hass.config_entries.subentries.async_abort(flow.result["flow_id"])
+    os.close(ours)
+    os.close(theirs)
 
 
 # --- found on the network -------------------------------------------------------------------------------

@@ -66,8 +66,8 @@ class AskingFlow(ConfigSubentryFlow):
             except SettingsError as error:
                 self._faults.add("base", "invalid_search", detail=error)
             else:
-                self._begin(async_search(self.hass, hosts, ports, profiles, self.async_update_progress))
-                return await self._first_look("searching", "search")
+                work = async_search(self.hass, hosts, ports, profiles, self.async_update_progress)
+                return await self._ask(work, "searching", "search")
         if self.typed is None or "networks" not in self.typed:
             usual = ", ".join(str(port) for port in usual_ports(profiles.values()))
             networks = ", ".join(await async_own_networks(self.hass))
@@ -90,8 +90,8 @@ class AskingFlow(ConfigSubentryFlow):
             except SettingsError as error:
                 self._faults.add("base", "invalid_address", detail=error)
             else:
-                self._begin(async_probe(self.hass, _wish(user_input, settings, any_port), profiles))
-                return await self._first_look("asking_network", "network")
+                work = async_probe(self.hass, _wish(user_input, settings, any_port), profiles)
+                return await self._ask(work, "asking_network", "network")
         return self._ask_again("network", forms.network_form(profiles))
 
     async def async_step_serial(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
@@ -104,8 +104,8 @@ class AskingFlow(ConfigSubentryFlow):
             except SettingsError as error:
                 self._faults.add("base", "invalid_address", detail=error)
             else:
-                self._begin(async_probe(self.hass, _wish(user_input, settings), profiles))
-                return await self._first_look("asking_serial", "serial")
+                work = async_probe(self.hass, _wish(user_input, settings), profiles)
+                return await self._ask(work, "asking_serial", "serial")
         return self._ask_again("serial", forms.serial_form(profiles))
 
     async def async_step_asking_network(
@@ -120,19 +120,17 @@ class AskingFlow(ConfigSubentryFlow):
 
     # --- progress ---------------------------------------------------------------------------------------
 
-    def _begin(self, work: Coroutine[Any, Any, tuple[Probed, ...]]) -> None:
-        self._task = self.hass.async_create_task(work, "ask for Modbus devices", eager_start=False)
-
-    async def _first_look(self, step: str, form: str) -> SubentryFlowResult:
-        """Wait a moment before the progress page is shown.
+    async def _ask(
+        self, work: Coroutine[Any, Any, tuple[Probed, ...]], step: str, form: str
+    ) -> SubentryFlowResult:
+        """Begin to ask devices, and wait a moment before the progress page is shown.
 
         A page that is still being drawn does not hear that the work has ended, and would wait for ever.
         """
-        task = self._task
-        if task is not None:
-            await asyncio.wait({task}, timeout=QUICK_S)
-            if task.done():
-                return await (self.async_step_found() if self._take_answer() else self._form_again(form))
+        self._task = task = self.hass.async_create_task(work, "ask for Modbus devices", eager_start=False)
+        await asyncio.wait({task}, timeout=QUICK_S)
+        if task.done():
+            return await (self.async_step_found() if self._take_answer() else self._form_again(form))
         return self._watch(step, form)
 
     def _watch(self, step: str, form: str) -> SubentryFlowResult:
