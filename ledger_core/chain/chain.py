@@ -173,6 +173,10 @@ class Chain:
             return
         if any(miner in entry.new_nodes for entry in parent.chain_down()):
             return
+        fork = next(entry for entry in parent.chain_down() if self._active.get(entry.height) is entry)
+        if any(self._active[height].departures for height in range(fork.height + 1, self._tip.height + 1)):
+            # It may have been a node where the branches part.
+            return
         raise RuleError("miner_not_node", "the miner is not a node of the community", miner=miner)
 
     def _add_entry(self, prepared: PreparedBlock, parent: Entry) -> Entry:
