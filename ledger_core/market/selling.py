@@ -55,6 +55,8 @@ class Draft(Struct, frozen=True, kw_only=True):
     end: int
     quantity: int
     price: int
+    spare_wh: int = 0
+    """What there was for it."""
 
 
 def windows(rule: SellCriteria, now: int, slot_s: int) -> list[tuple[int, int]]:
@@ -105,7 +107,7 @@ def draft(
         return ignore(
             Reason.NOTHING_TO_SPARE, spare_wh=spare_wh, least=max(least.off if was_on else least.on, 1)
         )
-    made = Draft(start=start, end=end, quantity=quantity, price=price)
+    made = Draft(start=start, end=end, quantity=quantity, price=price, spare_wh=spare_wh)
     gain = price * energy_of(made, rule.basis) // 1000
     if gain < rule.min_gain:
         return ignore(Reason.TOO_SMALL_GAIN, gain=gain, least=rule.min_gain)

@@ -1,5 +1,6 @@
 """What the page on trading shows works as it stands there."""
 
+import json
 import re
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import yaml
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers import condition
 from homeassistant.helpers import config_validation as cv
+
+from ledger_core.market.reasons import Reason
 
 PAGE = Path(__file__).parents[2] / "docs" / "trading.md"
 
@@ -17,3 +20,12 @@ async def test_every_yaml_of_the_page_is_valid(hass: HomeAssistant) -> None:
     for block in blocks:
         conditions = cv.CONDITIONS_SCHEMA(yaml.safe_load(block))
         assert await condition.async_validate_conditions_config(hass, conditions)
+
+
+def test_every_reason_is_explained_and_translated() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    codes = {reason.value for reason in Reason}
+    assert not {code for code in codes if f"`{code}`" not in page}
+    for path in (PAGE.parents[1] / "custom_components" / "energy_ledger" / "translations").glob("*.json"):
+        event = json.loads(path.read_text(encoding="utf-8"))["entity"]["event"]["decision"]
+        assert set(event["state_attributes"]["reason"]["state"]) == codes, path.name

@@ -134,7 +134,9 @@ async def test_an_offer_that_stays_counts_once(homes: Street) -> None:
     name = await homes.add_rule("anna", "sell", rule)
     for _ in range(3):
         await homes.look()
-        assert homes.trading("anna").rules[name].figures["offered_kwh"] == 1.5
+        figures = homes.trading("anna").rules[name].figures
+        assert figures is not None
+        assert figures.offered_wh == 3 * SPARE
         assert await promised(homes) == (3 * SPARE, 0)
 
 

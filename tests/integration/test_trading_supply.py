@@ -87,13 +87,61 @@ async def test_sun_battery_and_fuel_cell_sell_what_they_have(homes: Street) -> N
         "battery": ("energy", 1250),  # 5 kW for a slot, of 8 kWh above the reserve
         "fuel_cell": ("capacity", 1500),
     }
-    assert homes.trading("anna").rules[capacity].figures["offered_kwh"] == 0.375
+    figures = homes.trading("anna").rules[capacity].figures
+    assert figures is not None
+    assert figures.offered_wh == 375
     surplus = homes.hass.states.get("sensor.test_street_surplus")
     assert surplus is not None
     assert surplus.attributes["generation_w"] == 3000
     assert surplus.attributes["consumption_w"] == 500
     assert surplus.attributes["reserve_kwh"] == 2
     assert surplus.attributes["slots"][1]["generation_kwh"] == 0.75
+    # 2500 W of sun; 5 kW of the battery; 2 kW of the fuel cell.
+    assert surplus.state == str((2500 + 5000 + 2000) / 4000)
+    assert surplus.attributes["tanks"] == {
+        "stored_kwh": 15,
+        "reserve_kwh": 4,
+        "bought_from_grid_kwh": 0,
+        "kept_for_home_kwh": 0,
+        "sold_from_store_kwh": 0,
+        "free_in_store_kwh": 11,
+    }
+
+
+async def test_a_rule_says_why_this_much_at_this_price(homes: Street) -> None:
+    data = {
+        "device": homes.subentry("anna", "anna battery"),
+        "price_section": {"source": "fixed", "price": 0.2, "scarcity": 50, "ceiling": 0.22},
+        "amount_section": {"horizon_slots": 1, "keep_for_home": False},
+    }
+    await homes.add_rule("anna", "sell", data)
+    set_battery(homes.hass, "anna", soc=60)
+    await homes.look()
+    # All that came in since is the grid's.
+    homes.node.world.now += 800
+    set_meter(homes.hass, "anna", import_wh=2500, export_wh=2000, surplus_w=2500)
+    set_battery(homes.hass, "anna", soc=75)
+    await homes.look()
+    shown = homes.hass.states.get("sensor.anna_sell_rule_state")
+    assert shown is not None
+    told = shown.attributes
+    assert {name: told[name] for name in told if name.endswith("_kwh")} == {
+        "spare_kwh": 1.25,
+        "offered_kwh": 1.25,
+        "stored_kwh": 7.5,
+        "reserve_kwh": 2,
+        "bought_from_grid_kwh": 1.5,
+        "kept_for_home_kwh": 0,
+        "sold_from_store_kwh": 0,
+        "free_in_store_kwh": 4,
+    }
+    assert (told["base_price"], told["added_by_scarcity"], told["added_by_demand"]) == (0.2, 0.03125, 0)
+    assert (told["added_by_distance"], told["price"], told["limited_by"]) == (0, 0.22, "ceiling")
+    offered = told["decisions"][-1]
+    assert offered["figures"] == {"spare_wh": 1250}
+    surplus = homes.hass.states.get("sensor.test_street_surplus")
+    assert surplus is not None
+    assert surplus.attributes["bought_from_grid_kwh"] == 1.5
 
 
 async def test_a_store_gets_dearer_from_full_to_its_reserve(homes: Street) -> None:

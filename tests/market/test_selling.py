@@ -51,7 +51,8 @@ def test_drafts(rule: dict[str, Any], spare: int, price: int, expected: object) 
     if isinstance(result, Decision):
         assert result.reason is expected
     else:
-        assert result == Draft(start=900, end=1800, quantity=expected, price=price)  # type: ignore[arg-type]
+        drafted = Draft(start=900, end=1800, quantity=expected, price=price, spare_wh=spare)  # type: ignore[arg-type]
+        assert result == drafted
 
 
 @pytest.mark.parametrize(

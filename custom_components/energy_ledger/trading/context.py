@@ -36,6 +36,8 @@ class Desk:
     """By member's key, hexadecimal."""
     plan: Balance | None = None
     """Of the home as a whole; None: its consumption is not known yet."""
+    tanks: Balance | None = None
+    """Of its fuel cells and the like; None: there are none."""
 
     @property
     def me(self) -> bytes:

@@ -37,7 +37,7 @@ from .rule_config import RuleProblem, buy_rule, sell_rule
 from .rule_state import Decided, RuleState, RuleStatus
 from .sell_desk import SellDesk, withdraw
 from .statements import Statements
-from .supply import follow_origins, home_plan, supply_of
+from .supply import follow_origins, home_plan, supply_of, tank_plan
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -100,6 +100,11 @@ class TradingEngine:
     def plan(self) -> Balance | None:
         """What the home leaves over and needs, slot by slot; None: not known yet."""
         return self._desk.plan
+
+    @property
+    def tanks(self) -> Balance | None:
+        """What fuel cells and the like can sell besides; None: there are none, or the plan is not known."""
+        return self._desk.tanks
 
     @property
     def limits(self) -> Limits:
@@ -262,6 +267,7 @@ class TradingEngine:
             follow_origins(desk, grid_now(None if meter is None else meter[1]).imported_wh)
             forecast = self.forecaster.slots(desk.now, HORIZON_SLOTS)
             desk.plan = home_plan(desk, forecast, self.limits.reserve_permille)
+            desk.tanks = tank_plan(desk, forecast, self.limits.reserve_permille)
             # Without the node nothing can be known or sent: rules wait, and the gate goes its own way.
             if data.ledger.last_update_success and view.account is not None:
                 await self._read_standings(desk)

@@ -3,9 +3,10 @@
 from collections import deque
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
 
+from ledger_core.market.prices import PriceParts
 from ledger_core.market.reasons import Decision
+from ledger_core.market.surplus import StoreBudget
 
 RECENT = 50
 
@@ -34,6 +35,20 @@ class Decided:
     """Code of the rule by which the ledger refused it."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SellFigures:
+    """Why a selling rule offers so much at such a price."""
+
+    start: int
+    """Of the next window, which the figures are about."""
+    spare_wh: int
+    """What is left for the rule in it."""
+    offered_wh: int
+    """In all windows."""
+    price: PriceParts
+    store: StoreBudget | None
+
+
 @dataclass(slots=True)
 class RuleState:
     """One rule's state."""
@@ -49,7 +64,7 @@ class RuleState:
     decisions: deque[Decided] = field(default_factory=lambda: deque(maxlen=RECENT))
     price: int | None = None
     """The asking price, or the ceiling, micro-currency per kWh."""
-    figures: dict[str, Any] = field(default_factory=dict)
+    figures: SellFigures | None = None
 
     def last(self) -> Decided | None:
         """Return the newest decision."""

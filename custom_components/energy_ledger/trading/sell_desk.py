@@ -4,6 +4,8 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from ledger_core.client.bodies import OfferTerms as Terms
 from ledger_core.client.views import AssetView, OfferView, WaitingView
 from ledger_core.errors import LedgerError
@@ -29,7 +31,7 @@ from .context import Desk, local_window, require_day, sent, terms_of
 from .notebook import Made
 from .prices_now import price_now
 from .rule_config import RuleProblem, SellRule
-from .rule_state import RuleState
+from .rule_state import RuleState, SellFigures
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -90,21 +92,31 @@ class SellDesk:
         staying = [each for each in open_offers if _stays(each)]
         kept = {(each.start, each.end) for each in staying}
         wanted: list[Draft] = []
+        first: tuple[int, int, PriceParts] | None = None
         for window in windows(criteria, desk.now, desk.slot_s):
             price = self._price(desk, supply, window, floor, self.rule.audience)
+            spare = _spare(supply.asset, left, window)
+            first = first or (window[0], spare, price)
             if window in kept:
                 continue
-            spare = _spare(supply.asset, left, window)
-            made = draft(criteria, window, local_window(*window), spare, price, window in on)
+            made = draft(criteria, window, local_window(*window), spare, price.price, window in on)
             if isinstance(made, Draft):
                 wanted.append(made)
                 left = left.without(*window, energy_of(made, criteria.basis))
             else:
                 desk.note(self.state, f"{window[0]}-{window[1]}", made, dry_run=not acting)
         self._on = frozenset((each.start, each.end) for each in wanted)
-        self.state.price = wanted[0].price if wanted else self.state.price
         offered: list[Draft | OpenOffer] = [*staying, *wanted]
-        self.state.figures = {"offered_kwh": sum(energy_of(each, criteria.basis) for each in offered) / 1000}
+        if first is not None:
+            start, spare, price = first
+            self.state.price = price.price
+            self.state.figures = SellFigures(
+                start=start,
+                spare_wh=spare,
+                offered_wh=sum(energy_of(each, criteria.basis) for each in offered),
+                price=price,
+                store=supply.plan.store,
+            )
         return wanted
 
     def _price(
@@ -114,21 +126,9 @@ class SellDesk:
         window: tuple[int, int],
         floor: int,
         others: tuple[bytes, ...] | None,
-    ) -> int:
-        """Return the price for some members; `others` is None for an offer to all."""
-        base = price_now(desk.hass, self.rule.price, window[0])
-        parts = self._parts(desk, supply, window, base, others)
-        return max(parts.price, floor)
-
-    def _parts(
-        self,
-        desk: Desk,
-        supply: Supply,
-        window: tuple[int, int],
-        base: int,
-        others: tuple[bytes, ...] | None,
     ) -> PriceParts:
-        """Form the price from base, scarcity, demand in the window, and where the others are."""
+        """Form the price for some members; `others` is None for an offer to all."""
+        base = price_now(desk.hass, self.rule.price, window[0])
         asked = offered = 0
         for view in desk.entry.runtime_data.ledger.data.offers:
             if view.author.key == desk.me.hex() or view.start >= window[1] or view.end <= window[0]:
@@ -147,7 +147,7 @@ class SellDesk:
             distance_m=farthest_m(desk, supply.asset, others) if self.rule.formation.per_km else None,
             same_feeder=bool(others) and self.rule.feeder.issuperset(others or ()),
         )
-        return asking_price(base, self.rule.formation, market)
+        return asking_price(base, replace(self.rule.formation, floor=floor), market)
 
     def _unpromised(self, desk: Desk, supply: Supply, replaceable: Sequence[OpenOffer] = ()) -> Balance:
         """Return the plan less what the asset owes if others take all that is offered and all answers bind.
@@ -182,7 +182,8 @@ class SellDesk:
             if acting:
                 await withdraw(desk, name)
         for each in steps.offer:
-            decision = Decision(Verdict.ACCEPT, Reason.GOOD_PRICE, each.quantity, each.price)
+            figures = {"spare_wh": each.spare_wh}
+            decision = Decision(Verdict.ACCEPT, Reason.GOOD_PRICE, each.quantity, each.price, figures)
             subject = f"{each.start}-{each.end}"
             if not acting:
                 desk.note(self.state, subject, decision, dry_run=True)
@@ -283,7 +284,7 @@ class SellDesk:
                 local_window(*window),
                 desk.me,
                 _spare(supply.asset, left, window),
-                self._price(desk, supply, window, floor, (terms.author,)),
+                self._price(desk, supply, window, floor, (terms.author,)).price,
                 desk.now,
             )
             if decision.acts:

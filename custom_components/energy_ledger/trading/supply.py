@@ -150,18 +150,63 @@ def home_plan(desk: Desk, forecast: Sequence[SlotForecast] | None, reserve: int)
     """Return the home's own balance: what it leaves over and needs, its batteries taken together."""
     if forecast is None:
         return None
-    held = capacity = power = 0
-    for runtime, asset in _assets(desk.entry):
-        if runtime.kind in STORES and asset.capacity_wh is not None:
-            known = held_wh(runtime, asset.capacity_wh)
-            if known is not None:
-                held, capacity, power = held + known, capacity + asset.capacity_wh, power + asset.rating_w
-    store = None
-    if capacity:
-        store = StoreNow(
-            held_wh=held, capacity_wh=capacity, reserve_wh=capacity * reserve // 1000, max_w=power
+    tanks = _tanks(desk)
+    slots = [
+        replace(slot, sold_wh=slot.sold_wh - sum(_sold(desk, tank, slot.start) for _, tank in tanks))
+        for slot in forecast
+    ]
+    batteries = [(runtime, asset) for runtime, asset in _assets(desk.entry) if runtime.kind in STORES]
+    return balance(slots, _together(desk, batteries, reserve, home=True), desk.slot_s)
+
+
+def tank_plan(desk: Desk, forecast: Sequence[SlotForecast] | None, reserve: int) -> Balance | None:
+    """Return what fuel cells and the like can sell, taken together: they serve nothing but sales."""
+    tanks = _tanks(desk)
+    store = _together(desk, tanks, reserve, home=False)
+    if forecast is None or store is None:
+        return None
+    slots = [
+        SlotForecast(
+            start=slot.start,
+            generation_wh=0,
+            load_wh=0,
+            sold_wh=sum(_sold(desk, tank, slot.start) for _, tank in tanks),
         )
-    return balance(forecast, store, desk.slot_s)
+        for slot in forecast
+    ]
+    return balance(slots, store, desk.slot_s)
+
+
+def _tanks(desk: Desk) -> list[tuple[DeviceRuntime, AssetView]]:
+    """Return the devices that are no batteries and run from a store."""
+    return [
+        (runtime, asset)
+        for runtime, asset in _assets(desk.entry)
+        if runtime.kind not in STORES and asset.capacity_wh is not None
+    ]
+
+
+def _together(
+    desk: Desk, devices: Sequence[tuple[DeviceRuntime, AssetView]], reserve: int, *, home: bool
+) -> StoreNow | None:
+    """Return some stores as one; None where none of them tells how full it is."""
+    held = capacity = power = own = 0
+    for runtime, asset in devices:
+        known = None if asset.capacity_wh is None else held_wh(runtime, asset.capacity_wh)
+        if known is None or asset.capacity_wh is None:
+            continue
+        held, capacity, power = held + known, capacity + asset.capacity_wh, power + asset.rating_w
+        own += known * (_own_permille(desk, asset, known) if home else 1000)
+    if not capacity:
+        return None
+    return StoreNow(
+        held_wh=held,
+        capacity_wh=capacity,
+        reserve_wh=capacity * reserve // 1000,
+        max_w=power,
+        own_permille=own // held if held else 1000,
+        keeps_for_home=home,
+    )
 
 
 def has_sun(entry: EnergyLedgerEntry) -> bool:

@@ -46,6 +46,7 @@ class DecisionEvent(LedgerEntity, EventEntity):
             "reason": decided.decision.reason.value,
             "quantity": kilo(decided.decision.quantity),
             "price": money(decided.decision.price),
+            "figures": decided.decision.figures,
             "dry_run": decided.dry_run,
             "record": decided.record,
             "refused": decided.refused,

@@ -7,14 +7,14 @@ from homeassistant.const import EntityCategory, UnitOfEnergy
 from homeassistant.helpers.device_registry import DeviceEntryType, DeviceInfo
 from homeassistant.helpers.entity import Entity
 
-from ledger_core.market.surplus import Balance, SlotBalance
+from ledger_core.market.surplus import Balance, SlotBalance, StoreBudget
 
 from ..const import DOMAIN, SUBENTRY_BUY, SUBENTRY_SELL
 from ..data import EnergyLedgerEntry
 from ..entity import MANUFACTURER, LedgerEntity
 from ..quantities import kilo, local_text, money
 from ..trading.engine import TradingEngine
-from ..trading.rule_state import RuleState, RuleStatus
+from ..trading.rule_state import RuleState, RuleStatus, SellFigures
 
 SLOTS_TOLD = 8
 
@@ -50,7 +50,12 @@ class SurplusSensor(LedgerEntity, SensorEntity):
         plan = self._trading.plan
         if plan is None or len(plan.slots) < 2:
             return None
-        return kilo(_spare(plan, plan.slots[1]))
+        return kilo(self._spare(plan, plan.slots[1]))
+
+    def _spare(self, plan: Balance, slot: SlotBalance) -> int:
+        """Return the Wh that can be sold in a slot, if the stores give to no other."""
+        plans = (plan, self._trading.tanks)
+        return sum(each.surplus_between(slot.start, slot.start + 1) for each in plans if each is not None)
 
     @property
     def extra_state_attributes(self) -> dict[str, Any]:
@@ -69,26 +74,45 @@ class SurplusSensor(LedgerEntity, SensorEntity):
                     "consumption_kwh": kilo(slot.load_wh),
                     "sold_kwh": kilo(slot.sold_wh),
                     "bought_kwh": kilo(slot.bought_wh),
-                    "spare_kwh": kilo(_spare(plan, slot)),
+                    "spare_kwh": kilo(self._spare(plan, slot)),
                     "needed_kwh": kilo(slot.need_wh),
                 }
                 for slot in plan.slots[:SLOTS_TOLD]
             ],
         }
         if plan.store is not None:
-            told |= {
-                "stored_kwh": kilo(plan.store.held_wh),
-                "reserve_kwh": kilo(plan.store.reserve_wh),
-                "kept_for_home_kwh": kilo(plan.store.for_home_wh),
-                "sold_from_store_kwh": kilo(plan.store.outstanding_wh),
-                "free_in_store_kwh": kilo(plan.store.free_wh),
-            }
+            told |= _divided(plan.store)
+        tanks = self._trading.tanks
+        if tanks is not None and tanks.store is not None:
+            told["tanks"] = _divided(tanks.store)
         return told
 
 
-def _spare(plan: Balance, slot: SlotBalance) -> int:
-    """Return the Wh that can be sold in a slot, if the store gives to no other."""
-    return plan.surplus_between(slot.start, slot.start + 1)
+def _divided(store: StoreBudget) -> dict[str, float]:
+    """Return how what a store holds is divided, in kWh."""
+    return {
+        "stored_kwh": kilo(store.held_wh),
+        "reserve_kwh": kilo(store.reserve_wh),
+        "bought_from_grid_kwh": kilo(store.bought_from_grid_wh),
+        "kept_for_home_kwh": kilo(store.for_home_wh),
+        "sold_from_store_kwh": kilo(store.outstanding_wh),
+        "free_in_store_kwh": kilo(store.free_wh),
+    }
+
+
+def _why(figures: SellFigures) -> dict[str, Any]:
+    """Return why a rule offers so much at such a price: what it is made of."""
+    told: dict[str, Any] = {
+        "window": local_text(figures.start),
+        "spare_kwh": kilo(figures.spare_wh),
+        "offered_kwh": kilo(figures.offered_wh),
+        "base_price": money(figures.price.base),
+        "added_by_scarcity": money(figures.price.scarcity),
+        "added_by_demand": money(figures.price.demand),
+        "added_by_distance": money(figures.price.distance),
+        "limited_by": figures.price.limited,
+    }
+    return told if figures.store is None else told | _divided(figures.store)
 
 
 class RuleSensor(LedgerEntity, SensorEntity):
@@ -137,7 +161,7 @@ class RuleSensor(LedgerEntity, SensorEntity):
             "reason": rule.problem,
             "details": dict(rule.values) or None,
             "price": None if rule.price is None else money(rule.price),
-            **rule.figures,
+            **({} if rule.figures is None else _why(rule.figures)),
             "decisions": [
                 {
                     "time": local_text(decided.time),
@@ -146,6 +170,7 @@ class RuleSensor(LedgerEntity, SensorEntity):
                     "reason": decided.decision.reason.value,
                     "quantity": kilo(decided.decision.quantity),
                     "price": money(decided.decision.price),
+                    "figures": decided.decision.figures,
                     "dry_run": decided.dry_run,
                     "record": decided.record,
                     "refused": decided.refused,
