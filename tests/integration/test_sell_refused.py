@@ -11,6 +11,7 @@ from custom_components.energy_ledger.trading.rule_state import Decided
 from ledger_core.client import RefusedError, TimedOutError
 from ledger_core.client.bodies import OfferTerms
 from ledger_core.client.home import Home
+from ledger_core.market.reasons import Reason
 from tests.core.world import World
 from tests.node.api_world import ApiWorld
 
@@ -78,3 +79,24 @@ async def test_a_request_that_is_refused_is_not_answered_again(homes: Street) ->
         await homes.look()
     assert asked.await_count == 1
     assert "energy_unavailable" in [decided.refused for decided in homes.trading("anna").decisions]
+
+
+async def test_an_answer_to_a_counter_is_tried_again_or_left_to_the_user(homes: Street) -> None:
+    await homes.turn_on("anna")
+    await homes.look()
+    await homes.mine()
+    await homes.seen()
+    (offer,) = homes.entries["bert"].runtime_data.ledger.data.offers
+    bert = homes.entries["bert"].runtime_data.home
+    cheaper = await bert.counter(offer, price=100_000)
+    other = await bert.counter(offer, end=offer.end + 900)
+    await homes.mine()
+    await homes.seen()
+    with patch.object(Home, "reject", side_effect=REFUSED) as rejected:
+        await homes.look()
+        await homes.look()
+    assert {call.args[0] for call in rejected.await_args_list} == {cheaper}
+    assert rejected.await_count > 1
+    told = {decided.subject: decided for decided in homes.trading("anna").decisions}
+    assert told[cheaper].refused == "energy_unavailable"
+    assert told[other].decision.reason is Reason.ANSWER_LATER
