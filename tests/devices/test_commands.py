@@ -152,7 +152,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
 
 
 async def test_values_are_written_before_the_enable_and_taken_back(bench: Bench) -> None:
-    await bench.commander.start(bench.order())
+    await bench.commander.start(bench.order(until=time.time() + 90))
     assert [(address, values) for _, address, values in bench.unit.writes] == [
         (TIMER, (60,)),
         (21, (0xFFFF, 0xF448)),
@@ -172,6 +172,12 @@ async def test_values_are_written_before_the_enable_and_taken_back(bench: Bench)
     ]
     assert bench.commander.status.reason == "released"
     assert await bench.commander.release()
+
+
+async def test_a_device_that_hears_no_more_lets_go_at_the_commands_end(bench: Bench) -> None:
+    """Its timer is set to no more than what remains, however long it could hold the command."""
+    await bench.commander.start(bench.order(until=time.time() + 30))
+    assert 28 <= bench.unit.word(TIMER) <= 30
 
 
 async def test_renewal_repeats_the_steps_but_not_the_settings_kept_in_flash(bench: Bench) -> None:

@@ -269,12 +269,11 @@ class Commander:
     async def _plan(
         self, steps: Sequence[Step], command: Command, order: Order, saved: dict[str, Fraction]
     ) -> list[PlannedWrite]:
-        values = {
-            POWER_W: Fraction(order.power_w),
-            DURATION_S: Fraction(max(int(order.until - self._wall_clock()), 1)),
-        }
+        remaining = Fraction(max(int(order.until - self._wall_clock()), 1))
+        values = {POWER_W: Fraction(order.power_w), DURATION_S: remaining}
         if command.hold_s is not None:
-            values[HOLD_S] = Fraction(command.hold_s)
+            # Should nobody be there to release it, the device still lets go at the command's end.
+            values[HOLD_S] = min(Fraction(command.hold_s), remaining)
         return await self._writer.plan(steps, values, saved)
 
     # --- in force ---------------------------------------------------------------------------------------

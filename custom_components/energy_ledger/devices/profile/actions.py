@@ -33,7 +33,7 @@ class Rounding(StrEnum):
 
 POWER_W: Final = "power_w"  # the power asked for, W, never negative
 DURATION_S: Final = "duration_s"  # remaining time of the command, s
-HOLD_S: Final = "hold_s"  # the command's `hold_s`
+HOLD_S: Final = "hold_s"  # the command's `hold_s`, near its end what remains, s
 SAVED: Final = "saved"  # what the setting held before the command
 PLACEHOLDERS: Final = frozenset({POWER_W, DURATION_S, HOLD_S, SAVED})
 
