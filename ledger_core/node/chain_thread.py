@@ -107,6 +107,10 @@ class ChainThread:
             self._timer.cancel()
         self._timer = self._loop.call_at(at, self._begin_tick)
 
+    def report(self, error: ChainError | OSError) -> None:
+        """Tell of a failure of this node's own disk or store that somebody met in a piece of work."""
+        self._failed(error)
+
     def _begin_tick(self) -> None:
         self._timer = None
         self._tick = asyncio.create_task(self._do_tick(), name="engine tick")

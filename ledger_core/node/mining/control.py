@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
-from ledger_core.errors import LedgerError
+from ledger_core.errors import ChainError, LedgerError
 from ledger_core.node.chain_thread import ChainThread
 from ledger_core.node.engine.outputs import (
     BlockConnected,
@@ -133,6 +133,8 @@ class MiningControl:
         except LedgerError as error:
             # Another home was faster, or the store failed: the next template is right again.
             _LOGGER.info("a mined block is not taken: %s: %s", error.code, error.message)
+            if isinstance(error, ChainError):
+                self._thread.report(error)
             self._wanted.set()
         else:
             _LOGGER.debug("mined block %d, %s", header.height, block_hash.hex()[:16])
