@@ -13,6 +13,7 @@ from ledger_core.keys import SoftwareSigner
 from ledger_core.node import data_directory
 from ledger_core.node.data_directory import STAGED
 from ledger_core.node.engine.staging import SEALED_BYTES
+from ledger_core.node.messages import MAX_BODIES
 from ledger_core.node.peers import LocalNode, RefusedByPeer
 from ledger_core.node.peers.handshake import Initiator
 from tests.node.gate import Gate
@@ -61,8 +62,11 @@ async def test_a_newcomer_joins_by_invitation_and_becomes_a_member(tmp_path: Pat
         assert [peer.guest for peer in peers if peer.node.key == new.node_key.hex()] == [False]
 
 
-PAST = 240
+PAST = 400
+"""More blocks than are asked for at once."""
 HEADERS_BYTES = PAST * SEALED_BYTES
+BODY_BYTES = 130
+"""What a body of this past takes in a message, about."""
 
 
 @pytest.mark.parametrize("full", [False, True], ids=["by snapshot", "in full"])
@@ -76,7 +80,8 @@ async def test_a_newcomer_syncs_is_killed_half_way_and_resumes(tmp_path: Path, *
         text = await invitation(homes, gate.port)
         new = newcomer(homes, tmp_path / "newcomer", text, snapshot_gap=50, mining="no")
         new.node.flags = ["--full"] if full else []
-        gate.allow(HEADERS_BYTES + 12_000 if full else HEADERS_BYTES + 2000)
+        some = (MAX_BODIES + PAST) // 2 * BODY_BYTES
+        gate.allow(HEADERS_BYTES + some if full else HEADERS_BYTES + 2000)
         await new.node.start()
         staged = new.node.directory / STAGED
         if full:
