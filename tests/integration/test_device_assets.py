@@ -181,6 +181,40 @@ async def test_a_removed_device_is_retired(
         assert wanted not in manager_of(entry)._store.assets
 
 
+async def test_a_device_removed_before_its_registration_is_in_a_block_is_retired(
+    hass: HomeAssistant, node: ApiWorld, make_entry: EntryMaker
+) -> None:
+    async with simulated("goodwe_et") as home:
+        entry = await make_entry(node, subentries=parts(home, "meter"))
+        await wait_until(lambda: state_of(entry, "meter") is AssetState.WAITING)
+        meter = runtime_of(entry, "meter").settings
+        hass.config_entries.async_remove_subentry(entry, meter.subentry_id)
+        await hass.async_block_till_done()
+        await wait_until(lambda: entry.state.recoverable and not manager_of(entry).runtimes)
+        await refresh(entry)
+        await settle(node, entry, 2)
+        views = {view.asset: view for view in entry.runtime_data.ledger.data.assets}
+        assert views[meter.asset_id.hex()].rating_w == 0
+
+
+async def test_an_asset_that_never_came_is_forgotten_once_it_can_come_no_more(
+    hass: HomeAssistant, node: ApiWorld, make_entry: EntryMaker
+) -> None:
+    async with simulated("goodwe_et") as home:
+        entry = await make_entry(node, subentries=parts(home, "meter"))
+        await settle(node, entry, 1)
+        manager = manager_of(entry)
+        now = entry.runtime_data.ledger.data.status.tip_time
+        kept = manager._store.assets
+        kept["aa" * 16] = {"name": "sent lately", "sent": now - registration._LONGEST_RECORD_S}
+        kept["bb" * 16] = {"name": "sent long ago", "sent": now - registration._LONGEST_RECORD_S - 1}
+        kept["cc" * 16] = {"name": "of an earlier version"}
+        await manager.registrar.async_reconcile()
+        assert "aa" * 16 in kept
+        assert "bb" * 16 not in kept
+        assert kept["cc" * 16]["sent"] > 0
+
+
 async def test_two_meters_ask_for_a_choice(
     hass: HomeAssistant, node: ApiWorld, make_entry: EntryMaker
 ) -> None:

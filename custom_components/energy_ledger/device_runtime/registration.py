@@ -42,6 +42,8 @@ _LOOK_AFTER_S: Final = 60.0
 _REFUSED_AGAIN_S: Final = 300.0
 # A record is good for a day; a text that waits for an approval is made anew before that (seconds).
 _PROPOSAL_S: Final = 43_200.0
+# No community lets a record count for longer than this, in the chain's time (seconds).
+_LONGEST_RECORD_S: Final = 7 * 86_400
 _OVERTAKEN: Final = frozenset({"asset_superseded"})
 _NOT_APPROVED: Final = frozenset({"authority_missing"})
 
@@ -232,8 +234,8 @@ class AssetRegistrar:
         terms = await self._wanted(runtime, view)
         if terms is None:
             return AssetStatus(AssetState.NO_METER)
-        await self._remember(asset, runtime.name)
         if view is not None and _same(view, terms):
+            await self._remember(asset, runtime.name, sends=False)
             self._sent.pop(asset, None)
             return AssetStatus(AssetState.REGISTERED)
         sent = self._sent.get(asset)
@@ -243,6 +245,7 @@ class AssetRegistrar:
                 return sent.error
             if sent.error is None and (age < _LOOK_AFTER_S or await self._on_its_way(sent)):
                 return AssetStatus(AssetState.WAITING)
+        await self._remember(asset, runtime.name, sends=True)
         return await self._send(asset, terms, changes=view is not None)
 
     async def _on_its_way(self, sent: _Sent) -> bool:
@@ -314,11 +317,20 @@ class AssetRegistrar:
 
     # --- devices that are set up no more ----------------------------------------------------------------
 
-    async def _remember(self, asset: str, name: str) -> None:
-        """Know later that this asset was registered from here."""
-        if asset not in self._store.assets:
-            self._store.assets[asset] = {"name": name}
+    async def _remember(self, asset: str, name: str, *, sends: bool) -> None:
+        """Know later that this asset was registered from here, and when a record of it was sent last."""
+        if sends or asset not in self._store.assets:
+            self._store.assets[asset] = {"name": name, "sent": int(time.time())}
             await self._store.async_save()
+
+    def _may_still_come(self, asset: str) -> bool:
+        """Whether a block could still hold what was sent of an asset that the chain does not know (yet)."""
+        kept = self._store.assets[asset]
+        if "sent" not in kept:
+            # An earlier version did not note it: it counts from now on.
+            kept["sent"] = int(time.time())
+            self._store.save_later()
+        return bool(self._entry.runtime_data.ledger.data.status.tip_time <= kept["sent"] + _LONGEST_RECORD_S)
 
     async def _retire_others(self) -> None:
         """Retire what was registered from here and is set up no more."""
@@ -333,6 +345,8 @@ class AssetRegistrar:
             view = chain.get(asset)
             sent = self._sent.get(asset)
             if sent is not None and self._clock() - sent.at < _LOOK_AFTER_S:
+                continue
+            if view is None and self._may_still_come(asset):
                 continue
             if view is None or view.rating_w == 0:
                 del self._store.assets[asset]
