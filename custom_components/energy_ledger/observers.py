@@ -11,6 +11,7 @@ from .issues import IssueWatch
 from .loaded import LOADED
 from .statistics import async_start_statistics
 from .trading_settings import async_load_settings, async_remove_settings
+from .witness import Witness
 
 
 async def async_start_observers(hass: HomeAssistant, entry: EnergyLedgerEntry) -> None:
@@ -21,6 +22,7 @@ async def async_start_observers(hass: HomeAssistant, entry: EnergyLedgerEntry) -
     await async_start_statistics(hass, entry, data.books)
     entry.async_on_unload(Announcer(hass, entry).start())
     entry.async_on_unload(IssueWatch(hass, entry).start())
+    entry.async_on_unload(Witness(hass, entry).start())
     async_dispatcher_send(hass, LOADED, entry)
 
 

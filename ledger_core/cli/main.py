@@ -17,6 +17,7 @@ from ledger_core.cli import (
     asset_commands,
     chain_commands,
     community_commands,
+    evidence_command,
     find_command,
     found_command,
     history_command,
@@ -61,6 +62,7 @@ GROUPS: Final = (
     money_commands.register,
     find_command.register,
     history_command.register,
+    evidence_command.register,
     watch_command.register,
 )
 

@@ -24,9 +24,11 @@ from ledger_core.errors import LedgerError
 from ledger_core.keys import address, load_key, save_key
 from ledger_core.records.codec import Envelope, invite
 from ledger_core.records.invitations import InvitationLink, decode_link, encode_link
+from ledger_core.records.types import Role
 from tests.core.world import HOUSEHOLD, World, signer
 from tests.node.api_world import TOKEN
 from tests.node.cli_world import CliWorld, cli_world, run_command
+from tests.node.double_vote import seen
 
 
 @pytest.fixture
@@ -324,3 +326,19 @@ def test_a_node_that_can_not_be_asked(arguments: tuple[str, ...], code: int, mes
 async def test_a_wrong_token(cli: CliWorld) -> None:
     answer = await asyncio.to_thread(run_command, "status", "--url", cli.api.server.url, "--token", "wrong")
     assert "send the node's token" in answer.error
+
+
+async def test_a_double_vote_is_handed_in(cli: CliWorld) -> None:
+    anna = ("--key", cli.key("anna"))
+    assert (await cli("evidence", *anna)).lines == ["no node was seen to vote in two ways"]
+    event = seen(cli.world, "cara")
+    await cli.api.thread.run(lambda engine, _: engine._hub.notify(event))
+    first = (await cli("evidence", *anna, "--json")).json["items"]
+    assert [each["code"] for each in first] == [None]
+    await cli.mine()
+    again = (await cli("evidence", *anna)).lines
+    assert "not taken" in again[0]
+    roles = await cli.api.thread.look(
+        lambda engine, _: engine.chain.state.members[cli.world["cara"].id].roles
+    )
+    assert not Role(roles) & Role.NODE

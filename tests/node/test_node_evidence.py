@@ -10,12 +10,10 @@ from ledger_core.client.bodies import IntentError
 from ledger_core.client.evidence import evidence_of, publish_evidence
 from ledger_core.client.home import Home
 from ledger_core.node.api.plain import fields
-from ledger_core.node.engine.outputs import Equivocation
-from ledger_core.records.codec import encode_body, record_message
 from ledger_core.records.types import Role
-from ledger_core.records.votes import VOTE_NONCE, Vote
 from tests.core.world import World
 from tests.node.api_world import TOKEN, ApiWorld, api_world
+from tests.node.double_vote import seen
 
 
 @pytest.fixture
@@ -24,18 +22,6 @@ async def api(tmp_path: Path) -> AsyncIterator[ApiWorld]:
     world.mine()
     async with api_world(tmp_path, world) as made:
         yield made
-
-
-def seen(world: World, name: str, *, lie: bytes = bytes(32)) -> Equivocation:
-    """What a node tells that saw two votes of another for one height."""
-    signer = world[name].node
-
-    def vote(target: bytes) -> tuple[Vote, bytes]:
-        made = Vote(signer.public_key, world.now, VOTE_NONCE, 0, world.chain_id, 4, target)
-        return made, signer.sign(record_message(world.chain_id, encode_body(made)))
-
-    first, second = vote(bytes([1]) * 32), vote(lie)
-    return Equivocation(signer.public_key, *first, *second)
 
 
 async def test_a_home_hands_in_what_its_node_saw(api: ApiWorld) -> None:
