@@ -81,7 +81,7 @@ async def test_a_newcomer_syncs_is_killed_half_way_and_resumes(tmp_path: Path, *
         new = newcomer(homes, tmp_path / "newcomer", text, snapshot_gap=50, mining="no")
         new.node.flags = ["--full"] if full else []
         some = (MAX_BODIES + PAST) // 2 * BODY_BYTES
-        gate.allow(HEADERS_BYTES + some if full else HEADERS_BYTES + 2000)
+        gate.allow(HEADERS_BYTES + some if full else HEADERS_BYTES + 4000)
         await new.node.start()
         staged = new.node.directory / STAGED
         if full:
