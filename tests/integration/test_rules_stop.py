@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import AsyncIterator
+from unittest.mock import PropertyMock, patch
 
 import pytest
 from homeassistant.core import HomeAssistant
 
+from custom_components.energy_ledger.trading.metering import Metering
 from custom_components.energy_ledger.trading.rule_state import RuleStatus
 from ledger_core.client.views import OfferView
 from tests.core.world import World
@@ -107,6 +109,16 @@ async def test_a_removed_rule_offers_no_longer(homes: Street) -> None:
     assert homes.trading("anna").rules == {}
     await step(homes)
     assert not offers(homes)
+
+
+async def test_readings_that_the_ledger_refuses_stop_selling(homes: Street) -> None:
+    told = PropertyMock(return_value="register_jump")
+    with patch.object(Metering, "refused", told, create=True):
+        await homes.look()
+        assert status(homes) == (RuleStatus.PAUSED, "readings_refused")
+        homes.node.world.now += 60
+        await step(homes)
+        assert not offers(homes)
 
 
 async def test_what_nobody_counts_is_not_sold(homes: Street) -> None:

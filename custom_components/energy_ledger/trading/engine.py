@@ -58,10 +58,10 @@ _TELLING: Final = frozenset(
 _TRANSIENT: Final = frozenset(
     {
         *("device_away", "entity_unavailable", "asset_not_registered", "consumption_unknown"),
-        *("level_unknown", "meter_away"),
+        *("level_unknown", "meter_away", "readings_refused"),
     }
 )
-"""Why a rule may pause for a while without anybody having to do something."""
+"""Why a rule may pause for a while without anybody having to do something about the rule."""
 
 
 class TradingEngine:
@@ -331,6 +331,8 @@ class TradingEngine:
             raise RuleProblem("meter_away", device=meter[1].name)
         if self.metering.pause is not None:
             raise RuleProblem("meter_paused")
+        if self.metering.refused is not None:
+            raise RuleProblem("readings_refused", error=self.metering.refused)
 
     @callback
     def _pause(self, state: RuleState, problem: RuleProblem) -> None:
