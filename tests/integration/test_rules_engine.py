@@ -10,6 +10,7 @@ from homeassistant.core import HomeAssistant
 from homeassistant.helpers import issue_registry as ir
 
 from custom_components.energy_ledger.const import DOMAIN
+from custom_components.energy_ledger.trading.notebook import Answer
 from custom_components.energy_ledger.trading.rule_state import Decided, RuleState, RuleStatus
 from ledger_core.client import RefusedError, TimedOutError
 from ledger_core.client.bodies import OfferTerms
@@ -281,15 +282,39 @@ async def test_an_answer_that_may_have_arrived_is_not_given_twice(homes: Street)
     assert last(homes, "bert").refused == "timeout"
 
 
-async def test_a_purchase_is_rated_by_what_was_delivered(homes: Street) -> None:
-    await buy(homes, {"source": "fixed", "price": 0.25}, partners_section={"rate": True})
+async def test_a_purchase_is_rated_by_what_was_delivered_if_its_rule_says_so(homes: Street) -> None:
+    wishes = await buy(homes, {"source": "fixed", "price": 0.25}, partners_section={"rate": True})
+    other = await buy(homes, {"source": "fixed", "price": 0.25})
     engine = homes.trading("bert")
-    bert = homes.node.world["bert"].id.hex()
+    # By hand, by a rule that scores nobody, and by one that scores.
+    for trade, rule in (("6" * 64, None), ("7" * 64, other), ("8" * 64, wishes)):
+        if rule is not None:
+            engine._desk.notebook.pages.answers[f"offer {trade}"] = Answer(
+                rule=rule,
+                record=trade,
+                kind="accept",
+                energy_wh=500,
+                cost=1,
+                start=homes.now - 1800,
+                end=homes.now - 900,
+                at=homes.now - 3600,
+                day="2026-11-21",
+            )
+    with patch.object(Home, "rate", side_effect=RefusedError("trade_unknown", "gone", 409)) as rate:
+        for trade in ("6" * 64, "7" * 64, "8" * 64):
+            settle(homes, trade)
+        await homes.hass.async_block_till_done(wait_background_tasks=False)
+        await wait_until(lambda: rate.call_count)
+    rate.assert_called_once_with("8" * 64, 6)
+
+
+def settle(homes: Street, trade: str) -> None:
+    """Tell Bert that of 500 Wh that he bought 300 came."""
     line = {
-        "trade": "7" * 64,
+        "trade": trade,
         "slot_end": homes.now,
         "seller": "9" * 64,
-        "buyer": bert,
+        "buyer": homes.node.world["bert"].id.hex(),
         "agreed_wh": 500,
         "sent_wh": 300,
         "received_wh": 300,
@@ -298,11 +323,7 @@ async def test_a_purchase_is_rated_by_what_was_delivered(homes: Street) -> None:
         "shortfall_paid": 0,
         "disputed": False,
     }
-    with patch.object(Home, "rate", side_effect=RefusedError("trade_unknown", "gone", 409)) as rate:
-        for kind in ("slot_settled", "trade_closed"):
-            engine._on_event(
-                EventView(cursor="1-" + "0" * 16, event=kind, height=1, block=None, time=homes.now, data=line)
-            )
-        await homes.hass.async_block_till_done(wait_background_tasks=False)
-        await wait_until(lambda: rate.call_count)
-    rate.assert_called_once_with("7" * 64, 6)
+    for kind in ("slot_settled", "trade_closed"):
+        homes.trading("bert")._on_event(
+            EventView(cursor="1-" + "0" * 16, event=kind, height=1, block=None, time=homes.now, data=line)
+        )

@@ -369,15 +369,16 @@ class TradingEngine:
 
     @callback
     def _rate(self, event: EventView) -> None:
-        """Score the seller of a settled purchase by what it delivered, where a rule says so."""
+        """Score the seller of a settled purchase by what it delivered, where the rule that bought says so."""
         if event.data.get("buyer") != self._desk.me.hex() or not self.limits.automatic_buying:
             return
-        wished = any(each.rule.rate for each in self._desks.values() if isinstance(each, BuyDesk))
-        points = self.statements.points(str(event.data["trade"]))
-        if wished and points is not None:
+        trade = str(event.data["trade"])
+        buyer = self._desks.get(self._desk.notebook.rule_of(trade) or "")
+        points = self.statements.points(trade)
+        if isinstance(buyer, BuyDesk) and buyer.rule.rate and points is not None:
             self._entry.async_create_background_task(
                 self._hass,
-                self._send_rating(str(event.data["trade"]), points),
+                self._send_rating(trade, points),
                 f"{DOMAIN} {self._entry.title} rating",
             )
 

@@ -173,6 +173,10 @@ class Notebook:
     def _answers_of(self, record: str) -> list[Answer]:
         return [answer for answer in self.pages.answers.values() if answer.record == record]
 
+    def rule_of(self, trade: str) -> str | None:
+        """Return the rule whose answer became a trade; None: it was no rule's."""
+        return next((answer.rule for answer in self._answers_of(trade)), None)
+
     def spent(self, rule: str, day: str) -> int:
         """Return what a rule has spent on a day, or may still have to pay, micro-currency."""
         return sum(

@@ -128,7 +128,6 @@ class SellRule:
     keep_for_home: bool
     """Keep in a store what the home needs until its own generation returns."""
     last_day: date | None
-    rate: bool
     feeder: frozenset[bytes] = frozenset()
     """Members behind the same feeder as this home, as the user knows it: the ledger does not."""
 
@@ -198,7 +197,6 @@ def sell_rule(rule_id: str, name: str, data: Mapping[str, Any]) -> SellRule:
         grid_energy=bool(amount.get(CONF_GRID, False)),
         keep_for_home=bool(amount.get(CONF_KEEP, True)),
         last_day=_last_day(hours),
-        rate=bool(partners.get(CONF_RATE, False)),
         feeder=frozenset(_members(partners, CONF_FEEDER) or ()),
     )
 
