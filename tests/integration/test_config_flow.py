@@ -27,6 +27,7 @@ from custom_components.energy_ledger.const import (
     CONF_HOME_NAME,
     CONF_INVITATION,
     CONF_PEER_PORT,
+    DEFAULT_PEER_PORT,
     DOMAIN,
 )
 from custom_components.energy_ledger.flows.creating import BLOCKS_OF_HALF_LIFE, read_parameters
@@ -222,6 +223,38 @@ async def test_join(hass: HomeAssistant, world: World) -> None:
     assert data[CONF_INVITATION] == text
     directory = data_directory(hass, data[CONF_DIRECTORY])
     assert (directory / "bootstrap").read_text() == "10.0.0.1:7946\n"
+
+
+async def test_a_home_needs_a_name(hass: HomeAssistant, world: World) -> None:
+    text = invitation(world)
+    result = await begin(hass, "join")
+    result = await fill(hass, result, invitation=text, home_name="  ")
+    assert result["errors"] == {"home_name": "empty"}
+    assert suggested(result)["invitation"] == text
+
+
+async def test_each_own_node_gets_a_port_of_its_own(hass: HomeAssistant, world: World) -> None:
+    ports = []
+    for text in (invitation(world), invitation(World(name="Second street"))):
+        result = await begin(hass, "join")
+        result = await fill(hass, result, invitation=text, home_name="Number 7")
+        ways = result.get("menu_options") or []
+        assert "new_key" in ways
+        result = await with_new_key(hass, result)
+        assert result["type"] is FlowResultType.CREATE_ENTRY
+        ports.append(result["result"].options.get(CONF_PEER_PORT, DEFAULT_PEER_PORT))
+    assert ports == [DEFAULT_PEER_PORT, DEFAULT_PEER_PORT + 1]
+
+
+async def test_who_joins_is_no_longer_told_of_the_community(hass: HomeAssistant, world: World) -> None:
+    other = await discovered(hass, found("ab" * 32))
+    await discovered(hass, found(world.chain_id.hex()))
+    result = await begin(hass, "join")
+    result = await fill(hass, result, invitation=invitation(world), home_name="Number 7")
+    result = await with_new_key(hass, result)
+    assert result["type"] is FlowResultType.CREATE_ENTRY
+    left = [flow["flow_id"] for flow in hass.config_entries.flow.async_progress_by_handler(DOMAIN)]
+    assert left == [other["flow_id"]]
 
 
 async def test_mistyped_invitations_are_told_and_kept(hass: HomeAssistant, world: World) -> None:

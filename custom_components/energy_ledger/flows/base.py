@@ -1,5 +1,6 @@
 """What the steps of the config flow share: what was chosen so far, and how the flow ends."""
 
+from itertools import count
 from typing import Any, Final, Protocol
 
 from homeassistant.config_entries import ConfigEntry, ConfigEntryState, ConfigFlow, ConfigFlowResult
@@ -8,7 +9,14 @@ from homeassistant.core import callback
 from ledger_core.errors import LedgerError
 from ledger_core.keys import SoftwareSigner, address
 
-from ..const import CONF_CHAIN_ID, CONF_HOME, DOMAIN
+from ..const import (
+    CONF_CHAIN_ID,
+    CONF_DIRECTORY,
+    CONF_HOME,
+    CONF_PEER_PORT,
+    DEFAULT_PEER_PORT,
+    DOMAIN,
+)
 from ..key_store import async_key_store
 
 NOT_SET_UP: Final = (ConfigEntryState.SETUP_ERROR, ConfigEntryState.SETUP_RETRY)
@@ -69,4 +77,26 @@ class FlowBase(ConfigFlow):
         await self.async_set_unique_id(f"{data[CONF_CHAIN_ID]}_{home}")
         self._abort_if_unique_id_configured()
         await (await async_key_store(self.hass)).async_add(self.signer)
-        return self.async_create_entry(title=self.plan.title, data={**data, CONF_HOME: home})
+        self._end_discovered(data[CONF_CHAIN_ID])
+        return self.async_create_entry(
+            title=self.plan.title, data={**data, CONF_HOME: home}, options=self._options(data)
+        )
+
+    def _options(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Return a port for a node that runs here, if another entry's node has the usual one."""
+        if CONF_DIRECTORY not in data:
+            return {}
+        taken = {
+            entry.options.get(CONF_PEER_PORT, DEFAULT_PEER_PORT)
+            for entry in self.hass.config_entries.async_entries(DOMAIN)
+            if CONF_DIRECTORY in entry.data
+        }
+        port = next(port for port in count(DEFAULT_PEER_PORT) if port not in taken)
+        return {} if port == DEFAULT_PEER_PORT else {CONF_PEER_PORT: port}
+
+    def _end_discovered(self, chain_id: str) -> None:
+        """End the flow of a community that was found on the network: this one joins it."""
+        flows = self.hass.config_entries.flow
+        for flow in flows.async_progress_by_handler(DOMAIN):
+            if flow["flow_id"] != self.flow_id and flow["context"].get("unique_id") == chain_id:
+                flows.async_abort(flow["flow_id"])

@@ -127,11 +127,14 @@ class JoinSteps(HomeKeySteps):
         errors: dict[str, str] = {}
         placeholders: dict[str, str] = {}
         if user_input is not None:
+            home_name = user_input[CONF_HOME_NAME].strip()
             link, errors, placeholders = read_invitation(user_input[CONF_INVITATION], self._found_chain)
-            if link is not None:
+            if not home_name:
+                errors[CONF_HOME_NAME] = "empty"
+            if link is not None and not errors:
                 if self._found_address is not None and self._found_address not in link.addresses:
                     link = replace(link, addresses=(self._found_address, *link.addresses)[:8])
-                self.plan = JoinPlan(self.hass, link, user_input[CONF_HOME_NAME].strip(), new_directory())
+                self.plan = JoinPlan(self.hass, link, home_name, new_directory())
                 return await self.async_step_home_key()
         suggested = user_input or {CONF_HOME_NAME: self.hass.config.location_name}
         return self.async_show_form(

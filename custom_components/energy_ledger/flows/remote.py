@@ -142,10 +142,12 @@ class RemoteSteps(HomeKeySteps):
         placeholders: dict[str, str] = {}
         plan = self.plan
         if user_input is not None and isinstance(plan, RemotePlan):
-            text = user_input[CONF_INVITATION]
+            text, home_name = user_input[CONF_INVITATION], user_input[CONF_HOME_NAME].strip()
             link, errors, placeholders = read_invitation(text, plan.status.chain_id)
-            if link is not None:
-                plan.invitation, plan.home_name = text, user_input[CONF_HOME_NAME].strip()
+            if not home_name:
+                errors[CONF_HOME_NAME] = "empty"
+            if link is not None and not errors:
+                plan.invitation, plan.home_name = text, home_name
                 return await self.async_step_prepare()
         suggested = user_input or {CONF_HOME_NAME: self.hass.config.location_name}
         return self.async_show_form(
