@@ -24,18 +24,18 @@ class Helpers:
         self.count = count
         self._pool = ThreadPoolExecutor(max(count, 1), thread_name_prefix="verify")
         self._idle: list[interpreters.Interpreter] = []
-        self.closed = False
+        self._closed = False
 
     def close(self) -> None:
         """Stop the threads; what they have not begun is cancelled."""
-        self.closed = True
+        self._closed = True
         self._pool.shutdown(cancel_futures=True)
         while self._idle:
             self._idle.pop().close()
 
     def failing(self, checks: list[SignatureCheck]) -> list[SignatureCheck]:
         """Verify some signatures at once: this thread a part, each of the others another."""
-        if self.closed:
+        if self._closed:
             return failing_checks(checks)
         size = -(-len(checks) // (self.count + 1))
         parts = [checks[start : start + size] for start in range(size, len(checks), size)]
@@ -47,7 +47,7 @@ class Helpers:
 
     def give(self, batch: Sequence[SignatureCheck]) -> Verdict | None:
         """Have a helper verify a batch in its interpreter; None where none can."""
-        if self.closed or CRYPTO_OPEN_ADDRESS is None:
+        if self._closed or CRYPTO_OPEN_ADDRESS is None:
             return None
         return self._pool.submit(self._verify_apart, batch, CRYPTO_OPEN_ADDRESS)
 
