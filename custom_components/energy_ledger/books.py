@@ -5,6 +5,7 @@ lines. They feed the sensors of money and the statistics.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
@@ -20,6 +21,8 @@ from ledger_core.records.types import Carrier
 from .const import DOMAIN
 from .data import EnergyLedgerEntry
 from .describe import role_of
+
+_LOGGER = logging.getLogger(__name__)
 
 HOUR: Final = 3600
 KEPT_S: Final = 40 * 24 * HOUR
@@ -66,6 +69,10 @@ class Pages(Struct, kw_only=True):
     """By trade and end of the slot."""
     carriers: dict[str, str] = {}
     """Of the newest trades: what they are about, or `asset:` and the asset that tells."""
+    waiting: dict[str, tuple[str, Line]] = {}
+    """By trade and end of the slot: trades, and lines of which it is asked what they are about."""
+    seen: dict[str, Figures] | None = None
+    """By carrier: the energy that the ledger said was traded in all when these books were last complete."""
 
 
 _ASSET: Final = "asset:"
@@ -81,8 +88,8 @@ class Books:
         self._client: NodeClient = entry.runtime_data.client
         self._store = _store(hass, entry.entry_id)
         self._listeners: list[Callable[[], None]] = []
-        self._waiting: dict[str, tuple[str, Line]] = {}
         self._finding = False
+        self._dirty = False
         self.pages = Pages()
         self.changed_since: dict[str, int] = {}
         """By carrier: the first hour whose sums the statistics do not hold yet."""
@@ -93,11 +100,22 @@ class Books:
         if kept is not None:
             self.pages = msgspec.convert(kept, Pages, strict=False)
         self.changed_since = {carrier: min(hours) for carrier, hours in self.pages.hours.items() if hours}
-        self._entry.async_on_unload(self._entry.runtime_data.ledger.listen(self._take))
+        if self.pages.seen is None:
+            self.pages.seen = self._ledger_totals()
+        ledger = self._entry.runtime_data.ledger
+        self._entry.async_on_unload(ledger.listen(self._take))
+        self._entry.async_on_unload(ledger.keep_first(self._async_keep))
+        if self.pages.waiting:
+            self._find_carriers()
 
     async def async_close(self) -> None:
         """Write what was not written yet."""
         await self._store.async_save(self._kept())
+
+    async def _async_keep(self) -> None:
+        if self._dirty:
+            self._dirty = False
+            await self._store.async_save(self._kept())
 
     @callback
     def async_listen(self, listener: Callable[[], None]) -> CALLBACK_TYPE:
@@ -132,6 +150,42 @@ class Books:
                 self._settle(event)
             case "block_undone":
                 self._undo(event.data["hash"])
+            case "resync" | "snapshot_adopted":
+                self._book_missed(event)
+
+    def _ledger_totals(self) -> dict[str, Figures] | None:
+        """The energy that this home traded in all, as the ledger says it; None: it is no member yet."""
+        account = self._entry.runtime_data.ledger.data.account
+        if account is None:
+            return None
+        return {
+            each.carrier: Figures(sold_wh=each.sold_wh, bought_wh=each.bought_wh) for each in account.energy
+        }
+
+    def _note_totals(self) -> None:
+        self.pages.seen = self._ledger_totals() or self.pages.seen
+        self._dirty = True
+
+    def _book_missed(self, event: EventView) -> None:
+        """Book what was settled in events that were lost, in the hour in which that is found out.
+
+        The ledger keeps sums of the energy alone: what was paid for it then, nobody can tell any more.
+        """
+        seen = self.pages.seen or {}
+        for carrier, total in (self._ledger_totals() or {}).items():
+            before = seen.get(carrier, Figures())
+            sold, bought = total.sold_wh - before.sold_wh, total.bought_wh - before.bought_wh
+            if min(sold, bought) < 0 or not sold + bought:
+                continue  # a node that is still reading its chain knows less than was booked already
+            _LOGGER.warning(
+                "%s: events of the ledger were lost; booked from its sums: %d Wh %s sold, %d Wh bought; "
+                "what was earned and spent for them is missing in the books",
+                *(self._entry.title, sold, carrier, bought),
+            )
+            figures = Figures(sold_wh=sold, bought_wh=bought)
+            line = Line(hour=event.time // HOUR * HOUR, carrier=carrier, block=None, figures=figures)
+            self._book(f"{carrier}/{event.cursor}", line)
+            self._note_totals()
 
     def _note_carrier(self, raw: Mapping[str, Any]) -> None:
         trades = self._entry.runtime_data.ledger.data.trades
@@ -147,17 +201,22 @@ class Books:
         if role is None:
             return
         key = f"{raw['trade']}/{raw['slot_end']}"
+        hour = (raw["slot_end"] - 1) // HOUR * HOUR
+        self._note_totals()
+        if hour < max((line.hour for line in self.pages.lines.values()), default=0) - LINES_KEPT_S:
+            # A node that reads its whole chain anew tells what was booked, and is not kept singly any more.
+            return
         line = Line(
-            hour=(raw["slot_end"] - 1) // HOUR * HOUR,
+            hour=hour,
             carrier=self._carrier_of(raw["trade"]),
             block=event.block,
             figures=_figures(role, raw),
         )
         if line.carrier.startswith(_ASSET) or not line.carrier:
-            self._waiting[key] = (raw["trade"], line)
+            self.pages.waiting[key] = (raw["trade"], line)
             self._find_carriers()
-            return
-        self._book(key, line)
+        else:
+            self._book(key, line)
 
     def _carrier_of(self, trade: str) -> str:
         kept = self.pages.carriers.get(trade)
@@ -177,13 +236,13 @@ class Books:
     async def _async_find_carriers(self) -> None:
         """Ask the node what trades were about that were settled before this home saw them."""
         try:
-            while self._waiting:
-                key, (trade, line) = next(iter(self._waiting.items()))
+            while self.pages.waiting:
+                key, (trade, line) = next(iter(self.pages.waiting.items()))
                 carrier = await self._async_ask_carrier(line.carrier.removeprefix(_ASSET))
                 if carrier is None:
                     await asyncio.sleep(RETRY_S)
                     continue
-                if self._waiting.pop(key, None) is not None:
+                if self.pages.waiting.pop(key, None) is not None:
                     self.pages.carriers[trade] = carrier
                     self._book(key, msgspec.structs.replace(line, carrier=carrier))
         finally:
@@ -215,13 +274,15 @@ class Books:
     def _undo(self, block: str) -> None:
         for key in [key for key, line in self.pages.lines.items() if line.block == block]:
             self._strike(key)
-        for key in [key for key, (_, line) in self._waiting.items() if line.block == block]:
-            del self._waiting[key]
+            self._note_totals()
+        for key in [key for key, (_, line) in self.pages.waiting.items() if line.block == block]:
+            del self.pages.waiting[key]
 
     def _changed(self, line: Line) -> None:
         since = self.changed_since.get(line.carrier, line.hour)
         self.changed_since[line.carrier] = min(since, line.hour)
         self._trim(line.hour)
+        self._dirty = True
         self._store.async_delay_save(self._kept, SAVE_DELAY_S)
         for listener in list(self._listeners):
             listener()

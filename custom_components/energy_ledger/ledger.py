@@ -138,6 +138,8 @@ class LedgerCoordinator(DataUpdateCoordinator[LedgerView]):
         self._store = _cursor_store(hass, entry.entry_id)
         self._tasks: list[asyncio.Task[None]] = []
         self._cursor: str | None = None
+        self._kept_cursor: str | None = None
+        self._keepers: list[Callable[[], Awaitable[None]]] = []
 
     @property
     def cursor(self) -> str | None:
@@ -159,6 +161,22 @@ class LedgerCoordinator(DataUpdateCoordinator[LedgerView]):
 
         return stop
 
+    @callback
+    def keep_first(self, keep: Callable[[], Awaitable[None]]) -> Callable[[], None]:
+        """Await `keep` before the place in the events is noted as reached; returns what ends it.
+
+        So what was made of the events is on disk before they are counted as delivered: after a crash they may
+        come twice, but none is lost.
+        """
+        self._keepers.append(keep)
+        return lambda: self._keepers.remove(keep)
+
+    async def _keep(self) -> None:
+        reached = self._cursor
+        for keep in tuple(self._keepers):
+            await keep()
+        self._kept_cursor = reached
+
     async def _async_setup(self) -> None:
         """Find out where events go on."""
         self._cursor = (await self._store.async_load() or {}).get("cursor")
@@ -169,6 +187,7 @@ class LedgerCoordinator(DataUpdateCoordinator[LedgerView]):
             except ClientError as error:
                 raise self._failure(error) from error
             self._save_cursor()
+        self._kept_cursor = self._cursor
 
     def start(self) -> None:
         """Follow the events until `stop`; call it once everybody listens."""
@@ -184,7 +203,8 @@ class LedgerCoordinator(DataUpdateCoordinator[LedgerView]):
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._store.async_save({"cursor": self._cursor or ""})
+        await self._keep()
+        await self._store.async_save({"cursor": self._kept_cursor or ""})
 
     async def _async_update_data(self) -> LedgerView:
         """Read what events say has changed; everything where none says so, or after a failure."""
@@ -266,7 +286,6 @@ class LedgerCoordinator(DataUpdateCoordinator[LedgerView]):
         """Go on from the newest event, and tell so."""
         status = await self._ask_status()
         self._cursor = status.cursor
-        self._save_cursor()
         await self._queue.put(
             EventView(
                 cursor=status.cursor,
@@ -301,6 +320,7 @@ class LedgerCoordinator(DataUpdateCoordinator[LedgerView]):
             for event in batch:
                 self._tell(event)
                 self._queue.task_done()
+            await self._keep()
             self._save_cursor()
 
     @callback
@@ -315,7 +335,7 @@ class LedgerCoordinator(DataUpdateCoordinator[LedgerView]):
 
     @callback
     def _save_cursor(self) -> None:
-        self._store.async_delay_save(lambda: {"cursor": self._cursor or ""}, SAVE_DELAY_S)
+        self._store.async_delay_save(lambda: {"cursor": self._kept_cursor or ""}, SAVE_DELAY_S)
 
     @callback
     def _on_connection(self, connected: bool) -> None:

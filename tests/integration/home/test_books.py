@@ -178,3 +178,80 @@ async def test_few_trades_are_remembered(street: Street, monkeypatch: pytest.Mon
     for name in ("a", "b", "c"):
         books._take(agreed(street, name, "ab" * 16))
     assert list(books.pages.carriers) == ["b", "c"]
+
+
+async def test_what_was_settled_in_lost_events_is_booked_from_the_ledgers_sums(
+    street: Street, hass_storage: dict[str, Any]
+) -> None:
+    first = await street.buy()
+    await street.settle(first, 500, 500)
+    await street.until(lambda: street.data.books.total().bought_wh == 1000)
+    second = await street.buy()
+    client, entry_id = street.data.client, street.entry.entry_id
+    assert await street.hass.config_entries.async_unload(entry_id)
+    street.world.now = second.end + 60
+    boundaries = range(second.start, second.end + 1, 900)
+    for name, bought, sold in (("bert", 0, 300), ("anna", 300, 0)):
+        before = street._registers[name]
+        rows = [(end, before[0] + n * bought, before[1] + n * sold) for n, end in enumerate(boundaries)]
+        await client.submit(street.world.reading(name, rows).envelope)
+    await street.node.mine()
+    street.world.now = second.end + 1800
+    await street.node.mine()
+    hass_storage[f"energy_ledger.cursor.{entry_id}"]["data"]["cursor"] = "4711-0123456789abcdef"
+    assert await street.hass.config_entries.async_setup(entry_id)
+    await street.until(lambda: street.data.books.total().bought_wh == 1600)
+    assert (await sums(street, "bought"))[-1][2] == 1.6
+    # Told again, nothing more is missing.
+    street.data.books._take(event("resync", {}))
+    assert street.data.books.total() == Figures(bought_wh=1600, spent=200_000)
+
+
+async def test_a_node_that_knows_less_takes_nothing_from_the_books(street: Street) -> None:
+    books: Books = street.data.books
+    trade = await street.buy()
+    await street.settle(trade, 500, 500)
+    await street.until(lambda: books.total().bought_wh == 1000)
+    books.pages.seen = {"electricity": Figures(bought_wh=5_000)}
+    books._take(event("resync", {}))
+    assert books.total() == Figures(bought_wh=1000, spent=200_000)
+    assert books.pages.seen == {"electricity": Figures(bought_wh=5_000)}
+
+
+async def test_books_are_on_disk_before_the_cursor_moves_on(
+    street: Street, hass_storage: dict[str, Any]
+) -> None:
+    """A crash between the two would lose what was settled."""
+    entry_id = street.entry.entry_id
+    trade = await street.buy()
+    await street.settle(trade, 500, 500)
+    await street.until(lambda: street.data.books.total().bought_wh == 1000)
+    ledger = street.data.ledger
+    await street.until(lambda: ledger._kept_cursor == ledger.cursor)
+    lines = hass_storage[f"energy_ledger.books.{entry_id}"]["data"]["lines"]
+    assert len(lines) == 2
+
+
+async def test_a_line_whose_carrier_is_asked_for_outlives_a_restart(
+    street: Street, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    books: Books = street.data.books
+
+    async def away(_: str) -> Any:
+        raise UnreachableError("unreachable", "away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(street.data.client, "asset", away)
+        books._take(agreed(street, "t", street.world_asset("anna pv").hex()))
+        books._take(settled(street, "t", 1_790_000_100, 100, 10))
+        assert await street.hass.config_entries.async_unload(street.entry.entry_id)
+    assert await street.hass.config_entries.async_setup(street.entry.entry_id)
+    await street.until(lambda: street.data.books.total() == Figures(sold_wh=100, earned=10))
+
+
+async def test_what_a_node_tells_again_after_long_counts_once(street: Street) -> None:
+    books: Books = street.data.books
+    books.pages.carriers["t"] = "electricity"
+    for days in (0, 20, 0):
+        books._take(settled(street, "t", 1_790_000_100 + days * 86_400, 100, 10))
+    assert books.total() == Figures(sold_wh=200, earned=20)
