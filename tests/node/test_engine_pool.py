@@ -1,5 +1,6 @@
 """The mempool and the outbox: by rule, bounded, expiring; own records kept until they are final."""
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from ledger_core.node.engine.followed_chain import FollowedChain
 from ledger_core.node.engine.logfile import LogFile
 from ledger_core.node.engine.mempool import Mempool
 from ledger_core.node.engine.outbox import FileOutbox, MemoryOutbox, Outbox, require_room
-from ledger_core.node.engine.outputs import RecordFinal, RecordLost
+from ledger_core.node.engine.outputs import RecordFinal, RecordLost, RecordPooled
 from ledger_core.node.engine.settings import EngineSettings
 from ledger_core.node.messages import GetRecords, Inventory, Records
 from ledger_core.records.block import header_hash
@@ -130,7 +131,8 @@ def test_a_meters_readings_count_for_its_owner() -> None:
 
 def test_the_pool_is_bounded_in_bytes(net: Net) -> None:
     names = list(net.world.homes)
-    pool = Mempool(net["anna"].engine.chain, EngineSettings(pool_bytes=64 * 1024))
+    own: set[bytes] = set()
+    pool = Mempool(net["anna"].engine.chain, EngineSettings(pool_bytes=64 * 1024), own)
     taken: list[bytes] = []
     size = 0
     while pool.bytes + size <= 64 * 1024:
@@ -141,16 +143,35 @@ def test_the_pool_is_bounded_in_bytes(net: Net) -> None:
         size = pool.bytes - size
     assert code_of(pool, net.pay("anna", "bert"), net.now) == "pool_full"
     assert pool.bytes <= 64 * 1024
-    # Own records push out the newest of the others.
-    mine = net.pay("anna", "bert", 2)
-    pool.add(mine, net.now, own=True)
-    assert mine.id in pool
-    assert taken[-1] not in pool
-    assert taken[0] in pool
-    assert pool.bytes <= 64 * 1024
-    assert len(pool) == len(taken)
-    assert pool.by_short(mine.id[:8]) is not None
+    # Own records push out the newest of the others, some at once, and never each other.
+    mine = [net.pay("anna", "bert", 2) for _ in range(4)]
+    for record in mine:
+        pool.add(record, net.now, own=True)
+    own.update(record.id for record in mine)
+    pool.make_room()
+    assert all(record.id in pool for record in mine)
+    left = [record_id for record_id in taken if record_id in pool]
+    assert left == taken[: len(left)]
+    assert 60 * 1024 - size < pool.bytes <= 60 * 1024
+    assert pool.by_short(mine[0].id[:8]) is not None
     assert pool.by_short(taken[-1][:8]) is None
+    # There is room now: nobody has to go for the next ones.
+    pool.make_room()
+    assert [record.id for record in pool] == [*left, *(record.id for record in mine)]
+
+
+def test_own_records_alone_fill_the_pool_no_further(net: Net) -> None:
+    own: set[bytes] = set()
+    pool = Mempool(net["anna"].engine.chain, EngineSettings(pool_bytes=64 * 1024), own)
+    size = 0
+    while pool.bytes + size <= 64 * 1024:
+        record, size = net.pay("anna", "bert", 1), pool.bytes
+        pool.add(record, net.now, own=True)
+        own.add(record.id)
+        size = pool.bytes - size
+    assert code_of(pool, net.pay("anna", "bert", 1), net.now, own=True) == "pool_full"
+    pool.make_room()
+    assert own == {record.id for record in pool}
 
 
 def test_candidates_fill_a_block_and_no_more(net: Net) -> None:
@@ -239,16 +260,70 @@ def test_an_own_record_that_expires_is_reported(net: Net) -> None:
     assert (report.record, report.code) == (record_id, "record_expired")
 
 
-def test_an_own_record_that_others_pushed_out_comes_back() -> None:
+def test_own_records_that_the_pool_has_no_room_for_come_back() -> None:
     net = Net(["anna", "bert"], pool_bytes=64 * 1024)
-    engine = net["anna"].engine
-    first = net.submit("anna", net.pay("anna", "bert", 1))
-    records = [first]
-    while all(record in engine.pool for record in records):
-        records.append(net.submit("anna", net.pay("anna", "bert", 1)))
+    node = net["anna"]
+    # More than the pool takes: it had more room before the restart.
+    records = [net.pay("anna", "bert", 1) for _ in range(150)]
+    node.outbox.add({record.id: record.envelope for record in records})
+    node.start()
+    assert 0 < len(node.engine.pool) < len(records)
+    with pytest.raises(RuleError) as refusal:
+        node.engine.submit(net.pay("anna", "bert", 1).envelope, net.now)
+    assert refusal.value.code == "pool_full"
     net.mine("anna")
     net.mine("anna")
-    assert all(record in engine.chain.state.seen for record in records)
+    net.mine("anna")
+    assert all(record.id in node.engine.chain.state.seen for record in records)
+    assert node.told(RecordLost) == []
+
+
+def test_others_records_never_push_an_own_one_out() -> None:
+    net = Net(["anna", "bert"], pool_bytes=64 * 1024, pool_member_bytes=64 * 1024)
+    pool = net["anna"].engine.pool
+    while pool.bytes < 63 * 1024:
+        pool.add(net.pay("bert", "anna", 1), net.now)
+    records = [net.submit("anna", net.pay("anna", "bert", 1)) for _ in range(20)]
+    assert all(record in pool for record in records)
+    assert any(record.body.author != net.world["anna"].id for record in pool)
+
+
+def test_a_record_that_the_disk_does_not_take_is_not_taken(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    net.mesh()
+    node = net["anna"]
+    record = net.pay("anna", "bert")
+
+    def full(_records: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(node.outbox, "add", full)
+        with pytest.raises(OSError, match="no space left"):
+            node.engine.submit(record.envelope, net.now)
+    net.pass_time(1, 0.1)
+    assert record.id not in node.engine.pool
+    assert node.told(RecordPooled) == []
+    net.mine("bert")
+    assert record.id not in node.engine.chain.state.seen
+    # The same one again is taken once the disk has room.
+    assert net.submit("anna", record) == record.id
+    net.mine("bert")
+    assert record.id in node.engine.chain.state.seen
+
+
+def test_the_same_record_again_changes_nothing(net: Net) -> None:
+    net.mesh()
+    node = net["anna"]
+    record = net.pay("anna", "bert")
+    assert [net.submit("anna", record) for _ in range(2)] == [record.id] * 2
+    net.mine("bert")
+    assert net.submit("anna", record) == record.id
+    net.mine("bert", 14)
+    assert [event.record for event in node.told(RecordFinal)] == [record.id]
+    assert net.submit("anna", record) == record.id
+    net.mine("bert", 14)
+    assert len(node.told(RecordFinal)) == 1
+    assert len(node.told(RecordPooled)) == 1
 
 
 def test_an_own_record_from_the_future_waits(net: Net) -> None:
@@ -326,6 +401,7 @@ def test_an_outbox_keeps_and_forgets(outbox: Outbox, net: Net) -> None:
         outbox.add({record.id: record.envelope})
     outbox.remove([records[1].id])
     outbox.remove([records[1].id])
+    assert [record.id in outbox for record in records] == [True, False, True]
     assert [key for key, _ in outbox.items()] == [records[0].id, records[2].id]
     assert len(outbox) == 2
     with pytest.raises(RuleError):

@@ -112,7 +112,7 @@ class Engine:
         self._prefix = record_prefix(chain.chain_id)
         self._started = now
         self._met_peers = False
-        self.pool = Mempool(chain, settings)
+        self.pool = Mempool(chain, settings, data.outbox)
         self.clock = ClockWatch(hub)
         self._book = VoteBook()
         self._relay = RecordRelay(hub, self.pool, lambda: self.synced)

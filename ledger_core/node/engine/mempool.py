@@ -1,6 +1,6 @@
 """Records that wait for a block: each is taken by the rules on top of the tip and of those before it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import suppress
 
 from ledger_core.chain.chain import Chain
@@ -21,13 +21,18 @@ from ledger_core.rules.table import Journal
 OVERHEAD_BYTES = 400
 """What a waiting record takes in memory beside its bytes, about."""
 
+SPARED = 16
+"""Where own records need room, one part in so many of the pool is freed: each time costs a new view."""
+
 
 class Mempool:
     """Waiting records in an order in which a block can hold them."""
 
-    def __init__(self, chain: Chain, settings: EngineSettings) -> None:
+    def __init__(self, chain: Chain, settings: EngineSettings, own: Container[bytes] = ()) -> None:
+        """Begin with nothing waiting; `own` are the ids of this home's records, whose room nobody takes."""
         self._chain = chain
         self._settings = settings
+        self._own = own
         self._records: dict[bytes, Record] = {}
         self._by_short: dict[bytes, bytes] = {}
         self._members: dict[bytes, tuple[int, int]] = {}
@@ -64,7 +69,7 @@ class Mempool:
         """Check what costs little, before any signature is verified.
 
         Raises RuleError `record_too_large`, `record_duplicate`, `record_pooled`, `vote_not_bundled`,
-        `pool_member_full`, `pool_full`. An own record may take the room of the last foreign ones.
+        `pool_member_full`, `pool_full`. An own record may take the room of foreign ones.
         """
         settings = self._settings
         require_record_size(record.envelope, self._chain.genesis.parameters.record_max_bytes)
@@ -74,9 +79,12 @@ class Mempool:
             raise RuleError("record_pooled", "the record waits for its block already", record=record.id)
         if record.id in self._chain.state.seen:
             raise RuleError("record_duplicate", "the record is in the chain already", record=record.id)
-        if own:
-            return
         size = _size(record)
+        is_full = self.bytes + size > settings.pool_bytes
+        if own:
+            if is_full and self._own_bytes() + size > settings.pool_bytes:
+                raise self._full()
+            return
         count, used = self._members.get(self._owner(record), (0, 0))
         if count >= settings.pool_member_records or used + size > settings.pool_member_bytes:
             raise RuleError(
@@ -85,21 +93,38 @@ class Mempool:
                 waiting=count,
                 bytes=used,
             )
-        if self.bytes + size > settings.pool_bytes:
-            raise RuleError(
-                "pool_full",
-                f"{len(self._records)} records wait already; try again after the next blocks",
-                waiting=len(self._records),
-                bytes=self.bytes,
-            )
+        if is_full:
+            raise self._full()
 
     def add(self, record: Record, now: float, *, own: bool = False) -> None:
-        """Take a record whose signatures were verified; raises the rule's refusal, or as `check_room`."""
+        """Take a record whose signatures were verified; raises the rule's refusal, or as `check_room`.
+
+        Own ones may be more than there is room for, until `make_room`.
+        """
         self.check_room(record, own=own)
         self._current(now).take(record, now)
         self._keep(record)
-        if own:
-            self._make_room(record.id)
+
+    def make_room(self) -> None:
+        """Give up the newest foreign records that own ones left no room for."""
+        if self.bytes <= self._settings.pool_bytes:
+            return
+        excess = self.bytes - self._settings.pool_bytes * (SPARED - 1) // SPARED
+        given_up = []
+        for record in reversed(self._records.values()):
+            if excess <= 0:
+                break
+            if record.id not in self._own:
+                given_up.append(record.id)
+                excess -= _size(record)
+        self.give_up(given_up)
+
+    def give_up(self, record_ids: Iterable[bytes]) -> None:
+        """Forget records that wait."""
+        for record_id in record_ids:
+            self._forget(record_id)
+            # What stood on a forgotten one can't be told apart: the view is made anew when it is needed.
+            self._view = None
 
     def tip_changed(self, included: Iterable[bytes], returned: Iterable[Record], now: float) -> None:
         """Follow the chain: forget what is in it, take back what fell out."""
@@ -159,6 +184,17 @@ class Mempool:
                 return asset.owner
         return record.body.author
 
+    def _full(self) -> RuleError:
+        return RuleError(
+            "pool_full",
+            f"{len(self._records)} records wait already; try again after the next blocks",
+            waiting=len(self._records),
+            bytes=self.bytes,
+        )
+
+    def _own_bytes(self) -> int:
+        return sum(_size(record) for record in self._records.values() if record.id in self._own)
+
     def _keep(self, record: Record) -> None:
         owner, size = self._owner(record), _size(record)
         self._records[record.id] = record
@@ -180,18 +216,6 @@ class Mempool:
         if count > 1:
             self._members[owner] = (count - 1, used - size)
         self.bytes -= size
-
-    def _make_room(self, keep: bytes) -> None:
-        """Give up the newest foreign records that an own one left no room for."""
-        if self.bytes <= self._settings.pool_bytes:
-            return
-        newest = [record_id for record_id in reversed(self._records) if record_id != keep]
-        for record_id in newest:
-            if self.bytes <= self._settings.pool_bytes:
-                return
-            self._forget(record_id)
-            # What stood on the forgotten one can't be told apart: the view is made anew when it is needed.
-            self._view = None
 
     def _clear(self) -> None:
         self._records.clear()

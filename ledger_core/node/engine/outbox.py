@@ -32,6 +32,10 @@ class Outbox(Protocol):
         """Return how many records are kept."""
         ...
 
+    def __contains__(self, record_id: object) -> bool:
+        """Return whether a record is kept, by its id."""
+        ...
+
 
 class MemoryOutbox:
     """An outbox that lives as long as the process."""
@@ -41,6 +45,9 @@ class MemoryOutbox:
 
     def __len__(self) -> int:
         return len(self._records)
+
+    def __contains__(self, record_id: object) -> bool:
+        return record_id in self._records
 
     def add(self, records: Mapping[bytes, Envelope]) -> None:
         """Keep records."""

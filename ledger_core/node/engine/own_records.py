@@ -66,32 +66,47 @@ class OwnRecords:
         """Take records of this home; returns for each its id, or what refuses it.
 
         The same one again changes nothing. What is refused has the code of the rule, or RuleError
-        `outbox_full`. Raises OSError where the disk fails: then none of them is sure to be kept.
+        `outbox_full`. Raises OSError where the disk fails: then none of them is taken.
         """
         results: list[bytes | LedgerError] = []
         kept: dict[bytes, Envelope] = {}
-        for envelope in envelopes:
-            try:
-                results.append(self._take(envelope, kept, now))
-            except ChainError:
-                raise
-            except LedgerError as refusal:
-                results.append(refusal)
+        pooled: list[Record] = []
+        try:
+            for envelope in envelopes:
+                try:
+                    results.append(self._take(envelope, kept, pooled, now))
+                except ChainError:
+                    raise
+                except LedgerError as refusal:
+                    results.append(refusal)
+            if kept:
+                self._outbox.add(kept)
+        except ChainError, OSError:
+            # Nobody was told of them yet, and whoever handed them in is told that they were not taken.
+            self._pool.give_up([record.id for record in pooled])
+            raise
         if kept:
-            self._outbox.add(kept)
             self._repeat_at = now + self._hub.settings.own_repeat_s
+        for record in pooled:
+            self._relay.pooled(record, now, own=True)
+        self._pool.make_room()
         return results
 
-    def _take(self, envelope: Envelope, kept: dict[bytes, Envelope], now: float) -> bytes:
+    def _take(
+        self, envelope: Envelope, kept: dict[bytes, Envelope], pooled: list[Record], now: float
+    ) -> bytes:
+        """Put a record into the pool, and note what is to be written and told of."""
         record = open_envelope(envelope, self._prefix)
         if record.id in self._waiting or record.id in self._in_chain:
+            return record.id
+        if record.id in self._hub.chain.state.seen:
             return record.id
         require_room(len(self._outbox) + len(kept), self._hub.settings.own_records)
         if record.id not in self._pool:
             self._pool.check_room(record, own=True)
             self._relay.verify(record)
             self._pool.add(record, now, own=True)
-            self._relay.pooled(record, now, own=True)
+            pooled.append(record)
         kept[record.id] = envelope
         return record.id
 
@@ -122,6 +137,7 @@ class OwnRecords:
                 del self._waiting[record.id]
             else:
                 self._try(record, now, synced=synced)
+        self._pool.make_room()
         final = {key: height for key, height in self._in_chain.items() if height <= chain.final_height}
         self._outbox.remove(final)
         for record_id, height in final.items():
