@@ -177,8 +177,9 @@ class Joining:
             self._hass,
             DOMAIN,
             self._issue,
-            is_fixable=False,
+            is_fixable=True,
             severity=ir.IssueSeverity.ERROR,
             translation_key=translation_key,
             translation_placeholders={"community": self._entry.title, "reason": reason},
+            data={"entry_id": self._entry.entry_id, "issue": ISSUE_INVITATION_REFUSED},
         )

@@ -12,10 +12,16 @@ from homeassistant.helpers import issue_registry as ir
 
 from ledger_core.client import ClientError
 
-from .const import DOMAIN, ISSUE_NODE_CANNOT_START, ISSUE_NODE_VERSION_MISMATCH
+from .const import (
+    DOMAIN,
+    ISSUE_INVITATION_REFUSED,
+    ISSUE_NODE_CANNOT_START,
+    ISSUE_NODE_VERSION_MISMATCH,
+)
 from .count_repair import ACCEPTS, AcceptCountFlow
 from .data import EnergyLedgerEntry
 from .device_runtime.watch import ISSUE_LOST
+from .invitation_repair import NewInvitationFlow
 from .issues import (
     CLOCK,
     DISK_FULL,
@@ -189,6 +195,8 @@ async def async_create_fix_flow(
         return ResumeVotingFlow(entry, shown)
     if issue in RELOADS:
         return ReloadFlow(entry, shown)
+    if issue == ISSUE_INVITATION_REFUSED:
+        return NewInvitationFlow(entry, shown)
     return ConfirmRepairFlow()
 
 

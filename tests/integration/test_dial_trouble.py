@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -11,7 +12,8 @@ from pytest_homeassistant_custom_component.common import (  # type: ignore[impor
     MockConfigEntry,
 )
 
-from custom_components.energy_ledger.const import DOMAIN
+from custom_components.energy_ledger import repairs
+from custom_components.energy_ledger.const import CONF_INVITATION, DOMAIN
 from custom_components.energy_ledger.dial_trouble import FAILURES, DialTrouble, dial_trouble
 from custom_components.energy_ledger.membership import Joining
 from custom_components.energy_ledger.node.keeper import node_keeper
@@ -85,6 +87,13 @@ async def test_an_invitation_that_was_used_is_told_to_its_second_bearer(
         assert issue.translation_placeholders is not None
         assert "used before" in issue.translation_placeholders["reason"]
         assert "second" in issue.translation_placeholders["community"]
+
+        flow: Any = await repairs.async_create_fix_flow(hass, issue.issue_id, issue.data)
+        flow.hass = hass
+        done = await flow.async_step_confirm({CONF_INVITATION: await invite(founder)})
+        assert done["type"] == "create_entry"
+        await wait_until(lambda: CONF_INVITATION not in second.data, 60)
+        assert len(founder.runtime_data.ledger.data.members) == 3
 
 
 @pytest.mark.usefixtures("socket_enabled")

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from typing import Any
 from unittest.mock import AsyncMock, patch
 
 import pytest
@@ -11,6 +12,7 @@ from pytest_homeassistant_custom_component.common import (  # type: ignore[impor
     MockConfigEntry,
 )
 
+from custom_components.energy_ledger import repairs
 from custom_components.energy_ledger.const import CONF_HOME, CONF_INVITATION, DOMAIN
 from custom_components.energy_ledger.key_store import async_key_store
 from custom_components.energy_ledger.ledger import LedgerCoordinator
@@ -174,4 +176,18 @@ async def test_an_invitation_that_does_not_hold_is_an_issue(
     assert issue.translation_placeholders is not None
     wanted = "whole line" if damaged else "used"
     assert wanted in issue.translation_placeholders["reason"]
+
+    flow: Any = await repairs.async_create_fix_flow(hass, issue_id, issue.data)
+    flow.hass = hass
+    shown = await flow.async_step_init()
+    assert (shown["type"], shown["step_id"]) == ("form", "confirm")
+    again = await flow.async_step_confirm({"invitation": text[:-1]})
+    assert set(again["errors"]) == {"invitation"}
+    done = await flow.async_step_confirm({"invitation": f" {await invitation(node)} "})
+    assert done["type"] == "create_entry"
+    await hass.async_block_till_done()
+    await wait_until(lambda: entry.runtime_data.ledger.data.status.waiting_records)
+    await node.mine()
+    await wait_until(lambda: CONF_INVITATION not in entry.data)
+    assert issue_registry.async_get_issue(DOMAIN, issue_id) is None
     await unload(hass, entry)
