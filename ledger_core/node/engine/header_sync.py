@@ -16,6 +16,8 @@ from ledger_core.node.messages import (
 )
 from ledger_core.records.block import decode_header, header_hash
 
+FIRST_HEADERS = 256
+"""Asked for at first, so that bodies come soon; then ever more, made ready while the chain is busy."""
 MAX_DEFERRED = 64
 UNASKED_POINTS = 20.0
 UNSHOWN_POINTS = 60.0
@@ -145,7 +147,9 @@ class HeaderSync:
             return
         best = self._tree.get(self.shown.get(peer.id, b""))
         locator = self._chain_locator() if best is None else self._locator_from(best)
-        limit = max(min(self._hub.settings.header_window - len(self._tree), MAX_HEADERS), 1)
+        held = len(self._tree)
+        wanted = min(max(2 * held, FIRST_HEADERS), MAX_HEADERS)
+        limit = max(min(wanted, self._hub.settings.header_window - held), 1)
         self._asked[peer.id] = (now + self._hub.settings.request_s, peer.tip.height, limit)
         self._hub.send(peer.id, GetHeaders((*locator[: MAX_LOCATOR - 1], locator[-1]), limit))
 
