@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from ledger_core.chain.model import Commit
-from ledger_core.node.engine import body_sync
+from ledger_core.node.engine import body_sync, header_sync
 from ledger_core.node.engine.outputs import SnapshotAdopted
 from ledger_core.node.engine.staging import FileStaging
 from ledger_core.node.messages import (
@@ -95,6 +95,22 @@ def runs_of(node: Node) -> list[int]:
 
     node.store.commit = counted  # type: ignore[method-assign]
     return runs
+
+
+def test_few_headers_are_asked_for_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(header_sync, "FIRST_HEADERS", 8)
+    net = grown(60, full_sync=True)
+    net.add("eva")
+    heard: list[tuple[bytes, Message]] = []
+    net.mute = listening(heard, GetHeaders, GetBodies)
+    net.link("eva", "anna")
+    net.settle()
+    assert net.same_tip()
+    kinds = [type(message) for _, message in heard]
+    assert kinds[:2] == [GetHeaders, GetBodies]
+    limits = [message.limit for _, message in heard if isinstance(message, GetHeaders)]
+    assert limits[0] == 8
+    assert len(limits) > 2
 
 
 def test_a_long_way_is_stored_in_large_steps(monkeypatch: pytest.MonkeyPatch) -> None:
