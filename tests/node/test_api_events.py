@@ -1,10 +1,13 @@
 """The stream of events: cursors, restarts and crashes at any place, reorganisations, bounds."""
 
+import asyncio
 import sqlite3
+import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -16,11 +19,13 @@ from ledger_core.node.api import replay
 from ledger_core.node.api.event_feed import EventFeed
 from ledger_core.node.api.event_log import FILE, CursorError, Entry, EventLog, EventLogError
 from ledger_core.node.api.model import EventView
+from ledger_core.node.api.routes import STREAM_PATH
 from ledger_core.node.engine.followed_chain import FollowedChain
 from ledger_core.node.engine.outputs import BlockConnected, BlockDisconnected, NodeEvent, RecordLost
 from ledger_core.records.block import Block
 from tests.core.chains import LATER, grow, twin, verifier
 from tests.core.world import World
+from tests.node.api_world import AUTHORIZED, api_world
 
 NOW = 1_900_000_000
 
@@ -183,6 +188,39 @@ def test_listeners_are_called_after_each_append(tmp_path: Path) -> None:
     log.append([entry(1)])
     assert len(heard) == 1
     log.close()
+
+
+async def test_a_slow_disk_holds_no_other_request_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writing, release, written = threading.Event(), threading.Event(), threading.Event()
+    write = EventLog._write
+
+    def slow(log: EventLog, *args: Any) -> int:
+        writing.set()
+        # Not for ever: a loop that waits for the disk would never come to release it.
+        release.wait(10)
+        written.set()
+        return write(log, *args)
+
+    async with (
+        api_world(tmp_path, World()) as api,
+        aiohttp.ClientSession(api.server.url, headers=AUTHORIZED) as http,
+    ):
+        monkeypatch.setattr(EventLog, "_write", slow)
+        appending = asyncio.create_task(asyncio.to_thread(api.log.append, [entry(0)]))
+        await asyncio.to_thread(writing.wait)
+        waiting = [
+            asyncio.create_task(http.ws_connect(STREAM_PATH)),
+            asyncio.create_task(http.get("/v1/events")),
+        ]
+        for _ in range(3):
+            async with http.get("/v1/status") as response:
+                assert response.status == 200
+        assert not written.is_set()
+        release.set()
+        stream, page = await asyncio.gather(*waiting)
+        await appending
+        assert [event["event"] for event in (await page.json())["items"]] == ["log_started", "test"]
+        await stream.close()
 
 
 def expected(world: World) -> list[tuple[str, list[Any]]]:

@@ -67,17 +67,21 @@ class CursorError(LedgerError):
 
 
 class EventLog:
-    """Events in a file of the data directory; every method may be called from any thread."""
+    """Events in a file of the data directory; every method may be called from any thread.
+
+    Whatever reads or writes the file waits for the disk and for the thread that writes: no event loop should.
+    """
 
     def __init__(self, path: Path, keep: int = KEPT_EVENTS) -> None:
         """Open or begin the log; a damaged one is put aside, for all it held can be read anew."""
         self._keep = keep
         self._lock = threading.Lock()
+        """Held while the file is read or written."""
         self._listeners: list[Callable[[], None]] = []
         self._path = path
         try:
             self._connection = _open_whole(path)
-            self._first, self._newest, self._tag = self._read_ends()
+            self._first, self._newest = self._read_ends()
         except sqlite3.OperationalError as error:
             # The file may be good; where it lies is not.
             raise EventLogError(
@@ -87,13 +91,12 @@ class EventLog:
     @property
     def is_empty(self) -> bool:
         """Whether nothing was ever written."""
-        return self._newest == 0
+        return self._newest[0] == 0
 
     @property
     def cursor(self) -> str:
-        """The newest event's cursor."""
-        with self._lock:
-            return _cursor(self._newest, self._tag)
+        """The newest event's cursor; known without the disk."""
+        return _cursor(*self._newest)
 
     def blocks(self) -> dict[int, bytes]:
         """Return the newest blocks that the log tells of, by height, ascending."""
@@ -112,7 +115,7 @@ class EventLog:
             rows = [
                 (seq, tags[at : at + _TAG_BYTES], _encoder.encode(entry))
                 for seq, at, entry in zip(
-                    count(self._newest + 1), range(0, len(tags), _TAG_BYTES), entries, strict=False
+                    count(self._newest[0] + 1), range(0, len(tags), _TAG_BYTES), entries, strict=False
                 )
             ]
             try:
@@ -124,9 +127,8 @@ class EventLog:
                     path=str(self._path),
                 ) from error
             self._first = oldest
-            self._newest, self._tag = rows[-1][0], rows[-1][1]
-            listeners = tuple(self._listeners)
-        for listener in listeners:
+            self._newest = rows[-1][:2]
+        for listener in tuple(self._listeners):
             listener()
 
     def page(self, after: str | None, limit: int) -> list[EventView]:
@@ -150,11 +152,10 @@ class EventLog:
 
     def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call back, in the writing thread, after every append; returns what ends it."""
-        with self._lock:
-            self._listeners.append(listener)
+        self._listeners.append(listener)
 
         def stop() -> None:
-            with self._lock, suppress(ValueError):
+            with suppress(ValueError):
                 self._listeners.remove(listener)
 
         return stop
@@ -169,7 +170,7 @@ class EventLog:
         if not (number.isdecimal() and len(number) <= 18 and len(digits) == 2 * _TAG_BYTES):
             raise CursorError("cursor_unknown", f"{cursor[:40]!r} is no cursor", cursor=cursor[:40])
         seq = int(number)
-        if seq == self._newest == 0 and digits == self._tag.hex():
+        if seq == 0 and cursor == _cursor(*self._newest):
             return 0
         row = self._connection.execute("SELECT tag FROM events WHERE seq = ?", (seq,)).fetchone()
         if row is not None and row[0].hex() == digits:
@@ -187,12 +188,13 @@ class EventLog:
             cursor=cursor,
         )
 
-    def _read_ends(self) -> tuple[int, int, bytes]:
+    def _read_ends(self) -> tuple[int, tuple[int, bytes]]:
+        """Return the oldest event's number, and the newest one's number and digits."""
         first, newest = self._connection.execute(
             "SELECT coalesce(min(seq), 1), coalesce(max(seq), 0) FROM events"
         ).fetchone()
         row = self._connection.execute("SELECT tag FROM events WHERE seq = ?", (newest,)).fetchone()
-        return first, newest, row[0] if row is not None else bytes(_TAG_BYTES)
+        return first, (newest, row[0] if row is not None else bytes(_TAG_BYTES))
 
     def _write(self, rows: Sequence[tuple[int, bytes, bytes]], steps: Sequence[BlockStep]) -> int:
         """Return the oldest event's number after the transaction."""

@@ -163,7 +163,7 @@ class ApiServer:
         query = _parse(queries.StreamQuery, _single(request))
         log = self._backend.events
         cursor = log.cursor if query.after is None else query.after
-        log.check(cursor)
+        await asyncio.to_thread(log.check, cursor)
         socket = web.WebSocketResponse(timeout=_FAREWELL_S, autoping=False, max_msg_size=1024)
         leave = self._guard.enter_stream()
         try:
