@@ -2,18 +2,24 @@
 
 The coordinator delivers an event after it has read what the event changed, so an offer that is not among the
 open ones any more is gone already, and nobody is bothered with it. After a fork the same trade may be agreed
-in another block: it is told once.
+in another block: it is told once. The trades and offers that are still to end are kept on disk, so that their
+end is told though it came while Home Assistant was away.
 """
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
-from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
+import msgspec
+from homeassistant.core import HomeAssistant, callback
+from homeassistant.helpers.storage import Store
+from msgspec import Struct
 
 from ledger_core.client.views import EventView, OfferView, TradeView
 from ledger_core.keys import address
 
+from .const import DOMAIN
 from .data import EnergyLedgerEntry
 from .describe import (
     SlotData,
@@ -31,10 +37,24 @@ from .ledger import RESYNC
 from .quantities import kilo, local_text, money
 from .trading.statement_core import settled_of
 
+_LOGGER = logging.getLogger(__name__)
+
 ENDED_BY_PARTNER = "partner"
 ENDED_BY_HAND = "by_hand"
 REMEMBERED = 5_000
 """How many told events are remembered, so that none is told twice after a fork."""
+
+
+class _Open(Struct, kw_only=True):
+    """What is still to end."""
+
+    trades: dict[str, TradeView] = {}
+    offers: dict[str, bool] | None = None
+    """Those that concern this home, and whether they are its own; None: not known yet."""
+
+
+def _store(hass: HomeAssistant, entry_id: str) -> Store[dict[str, Any]]:
+    return Store(hass, 1, f"{DOMAIN}.announced.{entry_id}", atomic_writes=True)
 
 
 class Announcer:
@@ -43,14 +63,15 @@ class Announcer:
     def __init__(self, hass: HomeAssistant, entry: EnergyLedgerEntry) -> None:
         """Prepare for a loaded entry."""
         self._hass = hass
+        self._entry = entry
         self._entry_id = entry.entry_id
         self._data = entry.runtime_data
         self._ledger = entry.runtime_data.ledger
         self._home = entry.runtime_data.key.signer.public_key.hex()
         self._told: OrderedDict[Hashable, None] = OrderedDict()
-        self._offers: dict[str, OfferView] | None = None
-        self._trades: dict[str, TradeView] = {}
-        self._known_trades: set[str] = set()
+        self._open = _Open()
+        self._store = _store(hass, entry.entry_id)
+        self._dirty = False
         self._handlers: dict[str, Callable[[EventView], None]] = {
             "offer_opened": self._offer_opened,
             "offer_closed": self._offer_closed,
@@ -63,23 +84,45 @@ class Announcer:
             RESYNC: self._resync,
         }
 
-    @callback
-    def start(self) -> CALLBACK_TYPE:
-        """Begin to tell; returns what ends it."""
-        return self._ledger.listen(self._take)
+    async def async_start(self) -> None:
+        """Tell while the entry is loaded."""
+        try:
+            self._open = msgspec.convert(await self._store.async_load() or {}, _Open)
+        except msgspec.ValidationError as error:
+            _LOGGER.warning("%s: what was open is not known any more: %s", self._entry.title, error)
+        self._entry.async_on_unload(self._ledger.listen(self._take))
+        self._entry.async_on_unload(self._ledger.keep_first(self._async_keep))
+
+    async def _async_keep(self) -> None:
+        if self._dirty:
+            self._dirty = False
+            await self._store.async_save(msgspec.to_builtins(self._open))
 
     @callback
     def _take(self, event: EventView) -> None:
-        view = self._ledger.data
-        self._trades |= {trade.trade: trade for trade in view.trades}
         handler = self._handlers.get(event.event)
         if handler is not None:
             handler(event)
-        self._offers = {offer.offer: offer for offer in view.offers}
-        self._known_trades = {trade.trade for trade in view.trades}
-        if len(self._trades) > REMEMBERED:
-            # Closed ones stay for what may still be told of them, but not for ever.
-            self._trades = {trade.trade: trade for trade in view.trades}
+        # What ended is not in the view any more, but stays until its end was told; or may never be.
+        view, known = self._ledger.data, _Open() if event.event == RESYNC else self._open
+        trades = known.trades | {trade.trade: trade for trade in view.trades}
+        offers = (known.offers or {}) | {
+            offer.offer: offer.author.key == self._home
+            for offer in view.offers
+            if offer.author.key == self._home or self._concerns(offer)
+        }
+        match event.event:
+            case "trade_closed":
+                trades.pop(event.data["trade"], None)
+            case "offer_closed":
+                offers.pop(event.data["offer"], None)
+        self._dirty |= trades != known.trades or offers != known.offers
+        self._open = _Open(trades=_newest(trades), offers=_newest(offers))
+
+    def _trade(self, trade: str) -> TradeView | None:
+        """A trade as it is now, or as it was when it was heard of last."""
+        now = (each for each in self._ledger.data.trades if each.trade == trade)
+        return next(now, self._open.trades.get(trade))
 
     def _tell(self, kind: Happening, event: EventView, data: Mapping[str, Any], *what: Hashable) -> None:
         key = (kind, *what)
@@ -104,9 +147,8 @@ class Announcer:
         return next((each for each in self._ledger.data.offers if each.offer == offer_id), None)
 
     def _offer_closed(self, event: EventView) -> None:
-        closed = (self._offers or {}).get(event.data["offer"])
         own = event.data["author"] == self._home
-        if not own and (closed is None or not self._concerns(closed)):
+        if not own and event.data["offer"] not in (self._open.offers or {}):
             return
         data = {
             "offer": event.data["offer"],
@@ -128,9 +170,8 @@ class Announcer:
         self._tell(Happening.COUNTER_RECEIVED, event, {**data}, waiting.acceptance)
 
     def _acceptance_ended(self, event: EventView) -> None:
-        offer = (self._offers or {}).get(event.data["offer"])
         own = event.data["author"] == self._home
-        if not own and (offer is None or offer.author.key != self._home):
+        if not own and not (self._open.offers or {}).get(event.data["offer"]):
             return
         data = {
             "acceptance": event.data["acceptance"],
@@ -146,12 +187,12 @@ class Announcer:
         raw = event.data
         if role_of(self._home, raw["seller"], raw["buyer"]) is None:
             return
-        trade = self._trades.get(raw["trade"])
+        trade = self._trade(raw["trade"])
         data = agreed_data(raw, self._home) if trade is None else trade_data(trade, self._home)
         self._tell(Happening.TRADE_AGREED, event, {**data}, raw["trade"])
 
     def _trade_terminated(self, event: EventView) -> None:
-        trade = self._trades.get(event.data["trade"])
+        trade = self._trade(event.data["trade"])
         if trade is None:
             return
         data = {
@@ -172,7 +213,7 @@ class Announcer:
         return (None if trading is None else trading.end_reason(trade)) or ENDED_BY_HAND
 
     def _trade_closed(self, event: EventView) -> None:
-        trade = self._trades.get(event.data["trade"])
+        trade = self._trade(event.data["trade"])
         role = role_of(self._home, event.data["seller"], event.data["buyer"])
         if role is None:
             return
@@ -191,7 +232,7 @@ class Announcer:
         role = role_of(self._home, raw["seller"], raw["buyer"])
         if role is None:
             return
-        trade = self._trades.get(raw["trade"])
+        trade = self._trade(raw["trade"])
         data = slot_data(raw, self._home, None if trade is None else trade.price)
         what = (raw["trade"], raw["slot_end"])
         self._tell(Happening.SLOT_SETTLED, event, {**data}, *what)
@@ -201,14 +242,25 @@ class Announcer:
 
     def _resync(self, event: EventView) -> None:
         """Tell what came while events were missing, as far as it is still there."""
-        if self._offers is None:
+        known = self._open
+        if known.offers is None:
             return
         for offer in self._ledger.data.offers:
-            if offer.offer not in self._offers and self._concerns(offer):
+            if offer.offer not in known.offers and self._concerns(offer):
                 self._tell(Happening.OFFER_RECEIVED, event, {**offer_data(offer, self._home)}, offer.offer)
         for trade in self._ledger.data.trades:
-            if trade.trade not in self._known_trades:
+            if trade.trade not in known.trades:
                 self._tell(Happening.TRADE_AGREED, event, {**trade_data(trade, self._home)}, trade.trade)
+
+
+def _newest[T](known: dict[str, T]) -> dict[str, T]:
+    """Return no more than are remembered."""
+    return dict(list(known.items())[-REMEMBERED:])
+
+
+async def async_remove_announced(hass: HomeAssistant, entry_id: str) -> None:
+    """Forget what was open for a removed entry."""
+    await _store(hass, entry_id).async_remove()
 
 
 def agreed_data(raw: Mapping[str, Any], home: str) -> TradeData:

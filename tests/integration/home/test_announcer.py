@@ -133,6 +133,57 @@ async def test_what_concerns_others_is_not_told(
     assert heard == []
 
 
+async def test_what_ended_while_home_assistant_was_away_is_told(
+    street: Street, heard: list[HomeEvent]
+) -> None:
+    """Nothing of it is left at the node, so what was open is kept."""
+    trade = await street.buy()
+    own = await street.offer("anna")
+    foreign = await street.offer(price=300_000)
+    anna, bert, cara = (street.home(name) for name in ("anna", "bert", "cara"))
+    counter = await cara.counter(own, price=1)
+    await street.node.mine()
+    await street.until(lambda: street.view.waiting)
+    assert await street.hass.config_entries.async_unload(street.entry.entry_id)
+    heard.clear()
+    for record in (
+        bert.terminate(trade.trade, compensation=200_000),
+        bert.withdraw(foreign.offer),
+        anna.reject(counter),
+    ):
+        await record
+    await street.node.mine()
+    assert await street.hass.config_entries.async_setup(street.entry.entry_id)
+    kinds = {"trade_terminated", "offer_closed", "counter_ended", "trade_closed"}
+    await street.until(lambda: kinds <= {each.kind.value for each in heard})
+    told = {each.kind.value: each.data for each in heard}
+    assert told["trade_terminated"]["trade"] == trade.trade
+    assert (told["trade_terminated"]["reason"], told["trade_terminated"]["role"]) == ("partner", "buyer")
+    assert told["offer_closed"]["offer"] == foreign.offer
+    assert told["counter_ended"]["acceptance"] == counter
+    # What has ended is not kept any longer.
+    entry_id = street.entry.entry_id
+    assert await street.hass.config_entries.async_unload(entry_id)
+    kept = await announcer_module._store(street.hass, entry_id).async_load()
+    assert kept is not None
+    assert kept["trades"] == {}
+    assert own.offer in kept["offers"]
+    assert foreign.offer not in kept["offers"]
+    await async_remove_observed(street.hass, entry_id)
+    assert await announcer_module._store(street.hass, entry_id).async_load() is None
+
+
+async def test_a_file_of_another_version_is_no_obstacle(
+    street: Street, hass_storage: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    entry_id = street.entry.entry_id
+    await street.offer()
+    assert await street.hass.config_entries.async_unload(entry_id)
+    hass_storage[f"energy_ledger.announced.{entry_id}"]["data"]["trades"] = {"aa": {"trade": 1}}
+    assert await street.hass.config_entries.async_setup(entry_id)
+    assert "what was open is not known any more" in caplog.text
+
+
 async def test_the_bus_event_is_small(street: Street) -> None:
     told: list[Any] = []
     street.hass.bus.async_listen(BUS_EVENT, told.append)
