@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from homeassistant.config_entries import ConfigEntryState, ConfigSubentryData
-from homeassistant.const import CONF_TOKEN, CONF_URL
+from homeassistant.const import CONF_TOKEN, CONF_URL, STATE_UNAVAILABLE
 from homeassistant.core import HomeAssistant
+from homeassistant.helpers import entity_registry as er
 from pytest_homeassistant_custom_component.common import (  # type: ignore[import-untyped]
     MockConfigEntry,
 )
@@ -115,3 +116,11 @@ async def make_entry(hass: HomeAssistant) -> AsyncIterator[EntryMaker]:
 async def entry(node: ApiWorld, make_entry: EntryMaker) -> MockConfigEntry:
     """Anna's entry, set up, at a node elsewhere (`node`)."""
     return await make_entry(node)
+
+
+def shown_entities(hass: HomeAssistant, entry: MockConfigEntry) -> set[str]:
+    """Return a home's entities that are available."""
+    registry = er.async_get(hass)
+    names = [each.entity_id for each in er.async_entries_for_config_entry(registry, entry.entry_id)]
+    states = {name: hass.states.get(name) for name in names}
+    return {name for name, found in states.items() if found and found.state != STATE_UNAVAILABLE}

@@ -26,7 +26,7 @@ from custom_components.energy_ledger.node.keeper import node_keeper
 from custom_components.energy_ledger.node.process import NodeLaunch, NodeProcess
 from custom_components.energy_ledger.node_setup import data_directory
 from ledger_core.client.views import EventView
-from tests.integration.conftest import state_of, wait_until
+from tests.integration.conftest import shown_entities, state_of, wait_until
 from tests.integration.own_node import OwnEntry, invite, own_entry
 
 __all__ = ["own_entry"]
@@ -101,11 +101,16 @@ async def test_killed_node_comes_back_and_no_event_is_lost(hass: HomeAssistant, 
     states: list[bool] = []
     data.ledger.async_add_listener(lambda: states.append(data.ledger.last_update_success))
     await wait_until(lambda: len(heard) > 5)
+    before = shown_entities(hass, entry)
+    (synced,) = [name for name in before if name.endswith("_node_synced")]
     os.kill(data.node.pid, signal.SIGKILL)
     await wait_until(lambda: False in states)
+    await wait_until(lambda: synced not in shown_entities(hass, entry))
     await wait_until(lambda: data.node.restarts == 1 and data.ledger.last_update_success)
     height = data.ledger.data.status.tip.height
     await wait_until(lambda: data.ledger.data.status.tip.height > height + 1)
+    await hass.async_block_till_done()
+    assert shown_entities(hass, entry) >= before, "no entity is stuck"
 
     blocks = [event.height for event in heard if event.event == "block_connected"]
     assert all(height is not None for height in blocks)

@@ -6,9 +6,7 @@ from pathlib import Path
 
 import pytest
 from homeassistant.config_entries import ConfigEntryState
-from homeassistant.const import STATE_UNAVAILABLE
 from homeassistant.core import HomeAssistant
-from homeassistant.helpers import entity_registry as er
 from msgspec.structs import replace
 from pytest_homeassistant_custom_component.common import (  # type: ignore[import-untyped]
     MockConfigEntry,
@@ -28,10 +26,11 @@ from custom_components.energy_ledger.const import (
     DOMAIN,
 )
 from custom_components.energy_ledger.key_store import async_key_store
+from custom_components.energy_ledger.node.keeper import node_keeper
 from ledger_core.chain.store.files import DATABASE
 from ledger_core.client.views import EventView
 from ledger_core.keys import address
-from tests.integration.conftest import state_of, wait_until
+from tests.integration.conftest import shown_entities, state_of, wait_until
 from tests.node.grown import grow
 from tests.node.processes import QUICK, Street, make_street
 
@@ -83,14 +82,6 @@ async def second_home(hass: HomeAssistant, homes: Street) -> MockConfigEntry:
     return entry
 
 
-def _shown(hass: HomeAssistant, entry: MockConfigEntry) -> set[str]:
-    """The home's entities that are available."""
-    registry = er.async_get(hass)
-    names = [each.entity_id for each in er.async_entries_for_config_entry(registry, entry.entry_id)]
-    states = {name: hass.states.get(name) for name in names}
-    return {name for name, found in states.items() if found and found.state != STATE_UNAVAILABLE}
-
-
 async def test_a_restart_in_the_middle_of_a_sync(hass: HomeAssistant, homes: Street) -> None:
     """What was fetched stays, every block is told once, and every entity comes back."""
     entry, gate = await second_home(hass, homes), homes[1].gates[0]
@@ -101,14 +92,16 @@ async def test_a_restart_in_the_middle_of_a_sync(hass: HomeAssistant, homes: Str
             gate.allow(SOME_BYTES)
             await asyncio.sleep(0.05)
     await wait_until(lambda: any(event.height == reached for event in heard))
-    before = _shown(hass, entry)
+    before, pid = shown_entities(hass, entry), entry.runtime_data.node.pid
     assert await hass.config_entries.async_unload(entry.entry_id)
+    await node_keeper(hass).end(entry.entry_id)  # as when Home Assistant stops
     told = max(event.height or 0 for event in heard)
     assert reached <= told < BLOCKS
 
     gate.allow(None)
     assert await hass.config_entries.async_setup(entry.entry_id)
     assert state_of(entry) is ConfigEntryState.LOADED
+    assert entry.runtime_data.node.pid != pid
     ledger = entry.runtime_data.ledger
     ledger.listen(heard.append)
     await wait_until(lambda: ledger.data.status.synced and ledger.data.status.tip.height >= BLOCKS, 60)
@@ -116,5 +109,5 @@ async def test_a_restart_in_the_middle_of_a_sync(hass: HomeAssistant, homes: Str
     blocks = [event.height for event in heard if event.event == "block_connected"]
     assert blocks == list(range(1, len(blocks) + 1))
     assert before
-    assert before <= _shown(hass, entry)
+    assert before <= shown_entities(hass, entry)
     assert await hass.config_entries.async_unload(entry.entry_id)
