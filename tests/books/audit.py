@@ -3,7 +3,12 @@
 from collections import defaultdict
 from collections.abc import Iterable
 
+from ledger_core.community import Genesis
+from ledger_core.records.block import Block
+from ledger_core.rules.apply import apply_block
 from ledger_core.rules.events import AcceptanceEnded, Event, SlotSettled, TradeAgreed
+from ledger_core.rules.genesis import genesis_state
+from ledger_core.rules.prepare import prepare_block
 from ledger_core.rules.state import State
 
 from .recompute import Books, Line, Sale
@@ -17,6 +22,18 @@ def without_room(events: Iterable[Event]) -> frozenset[bytes]:
     return frozenset(
         event.acceptance for event in events if isinstance(event, AcceptanceEnded) and event.reason in lost
     )
+
+
+def replay(genesis: Genesis, blocks: Iterable[Block]) -> tuple[State, list[Event]]:
+    """Apply a main branch by the ledger's own rules; signatures were made a moment ago."""
+    state = genesis_state(genesis)
+    events: list[Event] = []
+    for block in blocks:
+        nodes = {index: node.key for index, node in state.nodes.items()}
+        prepared = prepare_block(block, genesis, genesis.chain_id, nodes)
+        prepared.verified = True
+        events += apply_block(state, prepared, prepared.header.time).events
+    return state, events
 
 
 def assert_agrees(books: Books, state: State, events: Iterable[Event]) -> None:

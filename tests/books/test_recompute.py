@@ -5,30 +5,12 @@ import io
 import pytest
 
 from ledger_core.chain.store.blockfile import write_blocks
-from ledger_core.records.block import Block
-from ledger_core.rules.apply import apply_block
-from ledger_core.rules.events import Event
-from ledger_core.rules.genesis import genesis_state
-from ledger_core.rules.prepare import prepare_block
-from ledger_core.rules.state import State
 from ledger_core.synthetic import Config, SyntheticChain
 
-from .audit import assert_agrees, assert_sound, without_room
+from .audit import assert_agrees, assert_sound, replay, without_room
 from .recompute import main, recompute
 
 DAY = 86_400
-
-
-def replay(chain: SyntheticChain, blocks: list[Block]) -> tuple[State, list[Event]]:
-    """Apply a main branch by the ledger's own rules; signatures were made a moment ago."""
-    state = genesis_state(chain.genesis)
-    events: list[Event] = []
-    for block in blocks:
-        nodes = {index: node.key for index, node in state.nodes.items()}
-        prepared = prepare_block(block, chain.genesis, chain.genesis.chain_id, nodes)
-        prepared.verified = True
-        events += apply_block(state, prepared, prepared.header.time).events
-    return state, events
 
 
 @pytest.mark.parametrize(("homes", "days", "seed"), [(3, 2, 1), (8, 1, 7), (20, 1, 42)])
@@ -41,7 +23,7 @@ def test_a_generated_chain_is_recomputed_to_the_last_wh(
 ) -> None:
     chain = SyntheticChain(Config(homes=homes, duration_s=days * DAY, seed=seed, reorg_blocks=0))
     blocks = [item.block for item in chain.blocks()]
-    state, events = replay(chain, blocks)
+    state, events = replay(chain.genesis, blocks)
     assert state.hash() == chain.state.hash()
     file = io.BytesIO()
     write_blocks(file, chain.genesis, blocks)
@@ -60,7 +42,7 @@ def test_one_wh_more_in_one_register_is_seen() -> None:
     """The comparison can fail: a boundary that is a Wh off changes the books."""
     chain = SyntheticChain(Config(homes=3, duration_s=DAY, seed=1, reorg_blocks=0))
     blocks = [item.block for item in chain.blocks()]
-    state, events = replay(chain, blocks)
+    state, events = replay(chain.genesis, blocks)
     file = io.BytesIO()
     write_blocks(file, chain.genesis, blocks)
     books = recompute(file.getvalue(), without_room(events))
