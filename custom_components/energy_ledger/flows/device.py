@@ -4,13 +4,20 @@ import secrets
 from collections.abc import Mapping
 from typing import Any, override
 
-from homeassistant.config_entries import SOURCE_RECONFIGURE, ConfigSubentry, SubentryFlowResult
+from homeassistant.config_entries import (
+    SOURCE_RECONFIGURE,
+    ConfigEntryState,
+    ConfigSubentry,
+    SubentryFlowResult,
+)
 
 from ledger_core.records.types import AssetKind, Carrier
 
 from ..const import SUBENTRY_DEVICE
+from ..device_runtime.manager import DeviceManager
 from ..device_runtime.parts import own_capacity_wh, own_rating_w, power_now_w
 from ..device_runtime.probing import Probed
+from ..device_runtime.runtime import DeviceRuntime
 from ..device_runtime.settings import (
     CONF_ASSET_ID,
     CONF_CAPACITY,
@@ -276,18 +283,37 @@ class DeviceSubentryFlow(AskingFlow):
         if self._probed is not None:
             return self._probed.readings
         if self._changes:
-            runtime = getattr(self._get_entry(), "runtime_data", None)
-            manager = getattr(runtime, "device_manager", None)
-            device = manager and manager.runtimes.get(self._reconfigure_subentry_id)
+            device = self._runtime()
             return device.coordinator.data if device else Readings({})
         return entities_input.readings_now(self.hass, self._kind, self._entities)
+
+    def _runtime(self) -> DeviceRuntime | None:
+        """The device that is changed, while it runs."""
+        entry = self._get_entry()
+        if not self._changes or entry.state is not ConfigEntryState.LOADED:
+            return None
+        manager: DeviceManager | None = entry.runtime_data.device_manager
+        return None if manager is None else manager.runtimes.get(self._reconfigure_subentry_id)
+
+    def _figures_now(self) -> dict[str, Any]:
+        """Rating and capacity of the device that is changed: the figures set, or those that it told since."""
+        data, device = self._get_reconfigure_subentry().data, self._runtime()
+        if device is None:
+            return {name: data.get(name) for name in (CONF_RATING, CONF_CAPACITY)}
+        return {CONF_RATING: device.rating_w, CONF_CAPACITY: device.capacity_wh}
+
+    def _follows(self, name: str, flag: str, figure: int | None, told: int | None) -> bool:
+        """Whether a figure is to follow the device: as before if it was left as it is, else if it told it."""
+        if self._changes and figure == self._figures_now()[name]:
+            return bool(self._get_reconfigure_subentry().data.get(flag))
+        return figure is not None and figure == told
 
     def _suggested(self, kind: AssetKind) -> dict[str, Any]:
         """What stands in the form at first: what the device says of itself, or what was typed before."""
         if self._changes:
             data = self._get_reconfigure_subentry().data
-            names = (CONF_RATING, CONF_CAPACITY, CONF_METER, CONF_POLL)
-            return {name: data[name] for name in names if data.get(name) is not None}
+            known = {CONF_METER: data.get(CONF_METER), CONF_POLL: data.get(CONF_POLL), **self._figures_now()}
+            return {name: value for name, value in known.items() if value is not None}
         if self._probed is None:
             return {"name": entities_input.name_of(self.hass, self._entities)}
         readings, plate = self._probed.readings, self._probed.detection.nameplate
@@ -304,9 +330,13 @@ class DeviceSubentryFlow(AskingFlow):
         capacity = int(typed["capacity_wh"]) if kind in STORES else None
         figures: dict[str, Any] = {
             CONF_RATING: rating,
-            CONF_RATING_FOLLOWS: rating == own_rating_w(kind, readings),
+            CONF_RATING_FOLLOWS: self._follows(
+                CONF_RATING, CONF_RATING_FOLLOWS, rating, own_rating_w(kind, readings)
+            ),
             CONF_CAPACITY: capacity,
-            CONF_CAPACITY_FOLLOWS: capacity is not None and capacity == own_capacity_wh(kind, readings),
+            CONF_CAPACITY_FOLLOWS: self._follows(
+                CONF_CAPACITY, CONF_CAPACITY_FOLLOWS, capacity, own_capacity_wh(kind, readings)
+            ),
             CONF_METER: typed.get("meter"),
         }
         if "poll_s" in typed:
