@@ -18,6 +18,10 @@ KINDS = (POSTED, COUNTERED, AUCTION)
 
 SLOTS = 2
 """Slots of a window."""
+MEAN_W = 3_000
+"""What is sold, as mean power over a window."""
+MOST_KW = 4.2
+"""The most that a sale may draw: a fuel cell starts and ramps up first, and then makes up for that time."""
 _LEAD_S = 45
 """An offer, its answers and their blocks fit in before the window starts."""
 
@@ -144,13 +148,13 @@ async def _sell(
     kind: str, seller: Resident, device: str, start: int, slot_s: int, terms: Mapping[str, Any]
 ) -> Offer:
     end = start + SLOTS * slot_s
-    # Two kilowatts over the window.
-    watt_hours = 2_000 * (end - start) // 3600
+    watt_hours = MEAN_W * (end - start) // 3600
     answer = await seller.act(
         "sell",
         device_id=await seller.device_id(device),
         quantity=watt_hours,
         unit="Wh",
+        max_power=MOST_KW,
         start=_text(start),
         end=_text(end),
         valid_until=_text(start - 5),

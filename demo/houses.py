@@ -113,6 +113,6 @@ HOUSES = (
         (Device("meter", METER, "Grid meter", 17_000),),
         {"pv": False, "battery": False},
         pv_w=0,
-        load_w=6_000,
+        load_w=7_500,
     ),
 )

@@ -12,11 +12,16 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import aiohttp
+
 from demo import bargains, table, verdict
+from demo.assistant import AssistantError
 from demo.extras import ExtrasError, ensure_extras
 from demo.journal import Journal
 from demo.resident import PASSWORD
+from demo.rest import RestError
 from demo.street import SLOT_S, Street
+from ledger_core.errors import LedgerError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +36,7 @@ installed.
 """
 # From the first offer to the last settlement: two windows, the grace of a minute, and some patience.
 SECONDS_TO_SETTLE = 600
+_FAILURES = (AssistantError, ExtrasError, LedgerError, OSError, RestError, aiohttp.ClientError)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -47,7 +53,10 @@ def parser() -> argparse.ArgumentParser:
         help="end when three trades of different kinds are settled at all homes, and check the books",
     )
     arguments.add_argument(
-        "--keep", type=Path, metavar="FOLDER", help="keep the homes' configurations and logs in a new folder"
+        "--keep",
+        type=Path,
+        metavar="FOLDER",
+        help="keep the homes' configurations and logs in a new folder; after a failure they are always kept",
     )
     return arguments
 
@@ -115,31 +124,22 @@ class Demo:
     async def _judge(self, deals: list[Deal]) -> bool:
         """Check the books of the first round, say what was found, and return whether it is right."""
         self._live.leave()
-        print()
-        settled = {deal.offer.kind for deal in deals if deal.done}
-        good = settled == set(bargains.KINDS)
-        if not good:
-            print(f"not settled at both homes: {', '.join(sorted(set(bargains.KINDS) - settled))}")
-        for comparison in verdict.compare(self._street, deals):
-            mark = "agrees with" if comparison.agrees else "DIFFERS FROM"
-            print(
-                f"  {comparison.home:16} {_clock(comparison.slot_end)}  {comparison.direction} "
-                f"{comparison.booked_wh} Wh of {comparison.agreed_wh} agreed {mark} "
-                f"{comparison.physical_wh} Wh that its simulator counted"
-            )
-            good = good and comparison.agrees
-        height, state_hash = await verdict.equal_state_hashes(self._street)
-        print(f"  every node has the state hash {state_hash[:16]}… after block {height}")
-        zero = await verdict.money_sums_to_zero(self._street.founder)
-        print(f"  all balances together are {'zero' if zero else 'NOT ZERO'}")
+        self._say("checking the books")
+        findings = [
+            *verdict.judge(deals),
+            *(comparison.finding for comparison in verdict.compare(self._street, deals)),
+            await verdict.equal_state_hashes(self._street),
+            *await verdict.accounts(self._street, deals),
+        ]
+        for finding in findings:
+            print(f"  {finding.text}")
         paid = sum(line.paid_micro for deal in deals for line in deal.settled)
         delivered = sum(line.delivered_wh for deal in deals for line in deal.settled)
-        print(f"  delivered {delivered} Wh, paid {paid / 1_000_000:.6f} EUR", flush=True)
-        return good and zero
-
-
-def _clock(seconds: int) -> str:
-    return time.strftime("%H:%M", time.localtime(seconds))
+        kinds = {deal.offer.kind for deal in deals}
+        good = kinds == set(bargains.KINDS) and all(finding.good for finding in findings)
+        end = "as agreed" if good else "WRONG, see above"
+        print(f"  delivered {delivered} Wh, paid {paid / 1_000_000:.6f} EUR: {end}", flush=True)
+        return good
 
 
 async def _run(folder: Path, packages: Path, *, once: bool) -> int:
@@ -158,20 +158,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     options = parser().parse_args(arguments)
     logging.basicConfig(level=logging.ERROR)
-    folder: Path = options.keep or Path(tempfile.mkdtemp(prefix="energy-ledger-demo-"))
+    kept: Path | None = options.keep
     try:
-        if options.keep is not None:
-            folder.mkdir(parents=True)
-        return asyncio.run(_run(folder, ensure_extras(), once=options.once))
+        if kept is not None:
+            kept.mkdir(parents=True)
+        folder = kept or Path(tempfile.mkdtemp(prefix="energy-ledger-demo-"))
     except FileExistsError:
-        print(f"demo: {folder} is there already; name a new folder", file=sys.stderr)
+        print(f"demo: {kept} is there already; name a new folder", file=sys.stderr)
         return 2
-    except (ExtrasError, OSError) as error:
+    except OSError as error:
         print(f"demo: {error}", file=sys.stderr)
-        return 1
+        return 2
+    code = 1
+    try:
+        code = asyncio.run(_run(folder, ensure_extras(), once=options.once))
+    except _FAILURES as error:
+        print(f"demo: {error}", file=sys.stderr)
     finally:
-        if options.keep is None:
+        if code == 1 and any(folder.iterdir()):
+            # What failed is told by the homes' logs.
+            print(f"demo: the homes' configurations and logs are in {folder}", file=sys.stderr)
+        elif kept is None:
             shutil.rmtree(folder, ignore_errors=True)
+    return code
 
 
 if __name__ == "__main__":

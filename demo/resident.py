@@ -164,12 +164,18 @@ class Resident:
         return str(next(each["id"] for each in devices if each["name"] == name))
 
     async def wait_assets(self) -> None:
-        """Wait until every device is an asset on the ledger."""
+        """Wait until every device is an asset on the ledger, and Home Assistant has seen that."""
 
         async def registered() -> bool:
-            assets = await (await self.node()).all_assets()
-            own = [each for each in assets if each.owner.address == self.address]
-            return len(own) >= len(self.house.devices)
+            entities = await self.api.command("config/entity_registry/list")
+            names = [
+                each["entity_id"]
+                for each in entities
+                if each["platform"] == DOMAIN and str(each["unique_id"]).endswith("_asset")
+            ]
+            states = await self.api.states()
+            known = [name for name in names if name in states and states[name]["state"] == "registered"]
+            return len(known) == len(self.house.devices)
 
         await wait_for(registered, f"{self.house.name}'s devices to be on the ledger")
 

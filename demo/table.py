@@ -31,7 +31,7 @@ def rows(deals: Sequence[Deal], names: dict[str, str]) -> list[tuple[str, ...]]:
 
 def _row(deal: Deal, names: dict[str, str]) -> tuple[str, ...]:
     offer, lines = deal.offer, deal.settled
-    window = f"{_clock(offer.start)}-{_clock(offer.end)}"
+    window = f"{clock(offer.start)}-{clock(offer.end)}"
     figures = ["", "", "", ""]
     if lines:
         figures = [
@@ -50,7 +50,8 @@ def _sum(values: Sequence[int | None]) -> str:
     return str(sum(known)) if len(known) == len(values) else "no reading"
 
 
-def _clock(seconds: int) -> str:
+def clock(seconds: int) -> str:
+    """Return a time of day as this machine's clocks show it."""
     return time.strftime("%H:%M", time.localtime(seconds))
 
 

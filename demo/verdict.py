@@ -1,20 +1,35 @@
-"""The end of a run: are the trades settled everywhere alike, and do physics and books agree?"""
+"""The end of a run: was it delivered and paid, is it settled everywhere alike, do physics and books agree?"""
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from demo.rest import wait_for
+from demo.table import clock
+from ledger_core.units import amount
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from demo.journal import Deal
+    from demo.journal import Deal, Line
     from demo.resident import Resident
     from demo.street import Street
 
-# A meter's registers are polled every two seconds and interpolated to the boundary.
-RESOLUTION_WH = 8
+LEAST_DELIVERED_PERMILLE = 900
+"""Every deal delivers at least so much of what was agreed; that it was agreed alone shows nothing."""
+REGISTERS_WH = 2
+"""Meters tell whole watt-hours, so the difference of two registers can be one off either way."""
+BOUNDARY_S = 1
+"""A sample so near to a boundary counts as the boundary's own (`MEASURED_S` of the integration)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that was checked: what was found, and whether it is as it should be."""
+
+    text: str
+    good: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +39,9 @@ class Comparison:
     home: str
     direction: str
     slot_end: int
-    booked_wh: int
+    slot_s: int
+    booked_wh: int | None
+    """None: a reading is missing."""
     agreed_wh: int
     physical_wh: int
 
@@ -34,9 +51,25 @@ class Comparison:
         return min(self.physical_wh, self.agreed_wh)
 
     @property
+    def tolerance_wh(self) -> int:
+        """What metering may err: whole watt-hours, and at each end of the slot what flows in a second."""
+        return REGISTERS_WH + 2 * BOUNDARY_S * max(self.physical_wh, self.agreed_wh) // self.slot_s
+
+    @property
     def agrees(self) -> bool:
-        """Whether both are equal within the meter's resolution."""
-        return abs(self.booked_wh - self.expected_wh) <= RESOLUTION_WH
+        """Whether both are equal as far as metering can tell."""
+        return self.booked_wh is not None and abs(self.booked_wh - self.expected_wh) <= self.tolerance_wh
+
+    @property
+    def finding(self) -> Finding:
+        """Return it in words."""
+        booked = "no reading" if self.booked_wh is None else f"{self.booked_wh} Wh"
+        mark = "agrees with" if self.agrees else "DIFFERS FROM"
+        return Finding(
+            f"{self.home:16} {clock(self.slot_end)}  {self.direction} {booked} of {self.agreed_wh} agreed "
+            f"{mark} {self.physical_wh} Wh that its simulator counted (± {self.tolerance_wh})",
+            self.agrees,
+        )
 
 
 def compare(street: Street, deals: Sequence[Deal]) -> list[Comparison]:
@@ -53,19 +86,27 @@ def compare(street: Street, deals: Sequence[Deal]) -> list[Comparison]:
                     for line in deal.settled
                     if line.slot_end == slot_end
                 ]
-                if lines:
-                    booked = [line.sent_wh if direction == "sent" else line.received_wh for line in lines]
-                    found.append(
-                        Comparison(
-                            resident.house.name,
-                            direction,
-                            slot_end,
-                            sum(value or 0 for value in booked),
-                            sum(line.agreed_wh for line in lines),
-                            _flowed(resident, counter, slot_end, deals[0].offer.slot_s),
-                        )
+                if not lines:
+                    continue
+                booked = [line.sent_wh if direction == "sent" else line.received_wh for line in lines]
+                slot_s = deals[0].offer.slot_s
+                found.append(
+                    Comparison(
+                        resident.house.name,
+                        direction,
+                        slot_end,
+                        slot_s,
+                        _sum(booked),
+                        sum(line.agreed_wh for line in lines),
+                        _flowed(resident, counter, slot_end, slot_s),
                     )
+                )
     return found
+
+
+def _sum(values: Sequence[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
 
 
 def _flowed(resident: Resident, counter: str, slot_end: int, slot_s: int) -> int:
@@ -74,8 +115,45 @@ def _flowed(resident: Resident, counter: str, slot_end: int, slot_s: int) -> int
     return at[slot_end] - at[slot_end - slot_s]
 
 
-async def equal_state_hashes(street: Street) -> tuple[int, str]:
-    """Return a height and the state hash that every node has after it; raises RestError if there is none."""
+def judge(deals: Sequence[Deal]) -> list[Finding]:
+    """Check that each deal was settled, delivered and paid as it was agreed."""
+    return [finding for deal in deals for finding in _judged(deal)]
+
+
+def _judged(deal: Deal) -> Iterator[Finding]:
+    what = f"{deal.offer.kind:16}"
+    if not deal.done:
+        yield Finding(f"{what} NOT SETTLED alike at both homes: {deal.stage}", good=False)
+        return
+    delivered = sum(line.delivered_wh for line in deal.settled)
+    enough = bool(deal.agreed_wh) and delivered * 1000 >= deal.agreed_wh * LEAST_DELIVERED_PERMILLE
+    least = deal.agreed_wh * LEAST_DELIVERED_PERMILLE // 1000
+    yield Finding(
+        f"{what} delivered {delivered} Wh of {deal.agreed_wh} agreed"
+        + ("" if enough else f": TOO LITTLE, at least {least} Wh are wanted"),
+        enough,
+    )
+    for line in deal.settled:
+        if (wrong := _wrong(line, deal.price_micro)) is not None:
+            yield Finding(f"{what} {clock(line.slot_end)}  {wrong}", good=False)
+
+
+def _wrong(line: Line, price_micro: int) -> str | None:
+    """Return what is wrong with a settled slot's figures; None: nothing."""
+    if line.sent_wh is None or line.received_wh is None:
+        return "NO READING of " + ("the seller" if line.sent_wh is None else "the buyer")
+    if line.delivered_wh != min(line.sent_wh, line.received_wh, line.agreed_wh):
+        return (
+            f"delivered {line.delivered_wh} Wh IS NOT the least of {line.sent_wh} sent, "
+            f"{line.received_wh} received and {line.agreed_wh} agreed"
+        )
+    if line.paid_micro != amount(line.delivered_wh, price_micro):
+        return f"paid {line.paid_micro / 1e6:.6f} IS NOT {line.delivered_wh} Wh at {price_micro / 1e6:g}"
+    return None
+
+
+async def equal_state_hashes(street: Street) -> Finding:
+    """Wait until every node has the same state; raises RestError if that never happens."""
     agreed = (0, "")
 
     async def equal() -> bool:
@@ -88,10 +166,24 @@ async def equal_state_hashes(street: Street) -> tuple[int, str]:
         return True
 
     await wait_for(equal, "equal state hashes at all homes")
-    return agreed
+    height, state_hash = agreed
+    return Finding(f"every node has the state hash {state_hash[:16]}… after block {height}", good=True)
 
 
-async def money_sums_to_zero(resident: Resident) -> bool:
-    """Return whether the balances of the whole community, as a home's node has them, sum to zero."""
-    accounts = await (await resident.node()).all_accounts()
-    return sum(account.balance for account in accounts) == 0
+async def accounts(street: Street, deals: Sequence[Deal]) -> list[Finding]:
+    """Compare the ledger's accounts, as the founder's node has them, with what was settled."""
+    told = await (await street.founder.node()).all_accounts()
+    balances = {account.member.address: account.balance for account in told}
+    earned: Counter[str] = Counter()
+    for deal in deals:
+        paid = sum(line.paid_micro for line in deal.settled)
+        earned[deal.offer.seller.address] += paid
+        earned[deal.buyer] -= paid
+    zero = sum(balances.values()) == 0
+    found = [Finding(f"all balances together are {'zero' if zero else 'NOT ZERO'}", zero)]
+    for resident in street.residents:
+        balance, settled = balances.get(resident.address, 0), earned[resident.address]
+        mark = "as its trades settled" if balance == settled else f"NOT {settled / 1e6:.6f} as they settled"
+        text = f"{resident.house.name:16} has {balance / 1e6:.6f} EUR in the ledger, {mark}"
+        found.append(Finding(text, balance == settled))
+    return found

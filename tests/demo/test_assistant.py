@@ -5,14 +5,18 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from demo import extras
+from demo import main as command
 from demo.assistant import ROOT, Assistant, AssistantError, free_port
 from demo.extras import ExtrasError, ensure_extras, wanted_stamp
 from demo.main import main
+from demo.rest import RestError
+from demo.street import Street
 
 GUARDED = ROOT / "demo" / "guarded.py"
 
@@ -97,3 +101,44 @@ def test_the_command_refuses_a_folder_that_is_there(
 ) -> None:
     assert main(["--keep", str(tmp_path)]) == 2
     assert "name a new folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error", [AssistantError("Sun house: Home Assistant ended"), RestError("POST /api/x: 400 no")]
+)
+@pytest.mark.parametrize("keep", [False, True], ids=["", "keep"])
+def test_what_fails_is_told_in_a_line_and_its_logs_are_kept(
+    error: Exception,
+    keep: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def fail(street: Street) -> None:
+        log = street.founder.assistant.log_path
+        log.parent.mkdir(parents=True)
+        log.write_text("why")
+        raise error
+
+    monkeypatch.setattr(Street, "start", fail)
+    monkeypatch.setattr(command, "ensure_extras", lambda: tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert main(["--once", *(["--keep", str(tmp_path / "kept")] if keep else [])]) == 1
+    reason, where = capsys.readouterr().err.splitlines()
+    assert reason == f"demo: {error}"
+    folder = Path(where.rpartition(" ")[2])
+    assert folder.parent == tmp_path
+    assert (folder / "sun" / "demo.log").read_text() == "why"
+
+
+def test_nothing_is_left_of_what_did_not_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> Path:
+        raise ExtrasError("no compiler")
+
+    monkeypatch.setattr(command, "ensure_extras", fail)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert main([]) == 1
+    assert capsys.readouterr().err == "demo: no compiler\n"
+    assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""What the demo hears of its homes, shows, and compares with the simulators."""
+"""What the demo hears of its homes, and shows."""
 
 import io
 import time
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from demo import bargains, table, verdict
+from demo import bargains, table
 from demo.bargains import AUCTION, POSTED, Offer, next_start
 from demo.houses import HOUSES
 from demo.journal import Deal, Journal, line_of, seconds
@@ -16,16 +16,9 @@ START = 1_800_000_000
 SELLER, BUYER = "el1seller", "el1buyer"
 
 
-def home(number: int, address: str, exported: int = 0, imported: int = 0) -> Any:
-    """Return what the demo needs of a resident; its counters grow by so much in each minute."""
-    boundaries = [
-        SimpleNamespace(
-            time_s=START + 60 * place, energy_wh={"export": exported * place, "import": imported * place}
-        )
-        for place in range(4)
-    ]
-    simulated = SimpleNamespace(boundaries=boundaries)
-    return SimpleNamespace(house=HOUSES[number], address=address, simulated=simulated)
+def home(number: int, address: str) -> Any:
+    """Return what the journal needs of a resident."""
+    return SimpleNamespace(house=HOUSES[number], address=address)
 
 
 def offer(seller: Any, kind: str = POSTED) -> Offer:
@@ -59,12 +52,12 @@ def settled(slot_end: int, sent: float | None = 0.033, received: float | None = 
 
 @pytest.fixture
 def seller() -> Any:
-    return home(0, SELLER, exported=34)
+    return home(0, SELLER)
 
 
 @pytest.fixture
 def buyer() -> Any:
-    return home(2, BUYER, imported=100)
+    return home(2, BUYER)
 
 
 def test_a_deal_goes_from_offered_to_settled(seller: Any, buyer: Any) -> None:
@@ -122,29 +115,6 @@ def test_a_missing_reading_stays_missing() -> None:
     line = line_of(settled(START + 60, sent=None))
     assert (line.sent_wh, line.received_wh, line.delivered_wh, line.paid_micro) == (None, 33, 0, 8250)
     assert seconds("2027-01-15T09:01:00+01:00") == 1_800_000_060
-
-
-@pytest.mark.parametrize(
-    ("exported", "agrees", "expected"),
-    [(33, True, 33), (34, True, 33), (200, True, 33), (20, False, 20), (0, False, 0)],
-    ids=["equal", "a little more", "much more than agreed", "less", "nothing"],
-)
-def test_books_are_compared_with_what_flowed(exported: int, agrees: bool, expected: int, buyer: Any) -> None:
-    """The books hold at most what was agreed; more than the resolution apart is a difference."""
-    seller = home(0, SELLER, exported=exported)
-    deal = Deal(offer(seller), trade="t", buyer=BUYER)
-    for slot_end in (START + 60, START + 120):
-        deal.lines.setdefault(seller.house.key, {})[slot_end] = line_of(settled(slot_end))
-    street: Any = SimpleNamespace(residents=(seller, buyer))
-    found = verdict.compare(street, [deal])
-    assert [(each.home, each.direction, each.slot_end) for each in found] == [
-        ("Sun house", "sent", START + 60),
-        ("Sun house", "sent", START + 120),
-        ("The flat", "received", START + 60),
-        ("The flat", "received", START + 120),
-    ]
-    assert [each.agrees for each in found] == [agrees, agrees, True, True]
-    assert found[0].expected_wh == expected
 
 
 def test_the_table_shows_every_deal(seller: Any, buyer: Any) -> None:
