@@ -208,16 +208,14 @@ async def test_a_slow_disk_holds_no_other_request_up(tmp_path: Path, monkeypatch
         monkeypatch.setattr(EventLog, "_write", slow)
         appending = asyncio.create_task(asyncio.to_thread(api.log.append, [entry(0)]))
         await asyncio.to_thread(writing.wait)
-        waiting = [
-            asyncio.create_task(http.ws_connect(STREAM_PATH)),
-            asyncio.create_task(http.get("/v1/events")),
-        ]
+        streaming = asyncio.ensure_future(http.ws_connect(STREAM_PATH))
+        paging = asyncio.ensure_future(http.get("/v1/events"))
         for _ in range(3):
             async with http.get("/v1/status") as response:
                 assert response.status == 200
         assert not written.is_set()
         release.set()
-        stream, page = await asyncio.gather(*waiting)
+        stream, page = await asyncio.gather(streaming, paging)
         await appending
         assert [event["event"] for event in (await page.json())["items"]] == ["log_started", "test"]
         await stream.close()
