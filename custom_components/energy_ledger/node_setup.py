@@ -108,6 +108,7 @@ async def _async_start(
         lambda url, token: NodeClient(url, token, session=session),
         lambda trouble: tell_trouble(hass, entry, trouble),
     )
+    node_keeper(hass).know(entry.entry_id, supervisor)
     supervisor.on_moved = lambda: hass.config_entries.async_schedule_reload(entry.entry_id)
     try:
         return await supervisor.start(), supervisor

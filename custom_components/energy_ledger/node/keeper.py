@@ -40,11 +40,21 @@ class NodeKeeper:
         self._hass = hass
         self._kept: dict[str, _Kept] = {}
         self._renewed: set[str] = set()
+        self._known: dict[str, NodeSupervisor] = {}
         hass.bus.async_listen(EVENT_HOMEASSISTANT_STOP, self._end_all)
 
     def renew(self, entry_id: str) -> None:
         """End an entry's node when the entry is unloaded next: the reload is to start it anew."""
         self._renewed.add(entry_id)
+
+    def know(self, entry_id: str, supervisor: NodeSupervisor) -> None:
+        """Know the supervisor of an entry's node, whether it can start it or not."""
+        self._known[entry_id] = supervisor
+
+    def log_lines(self, entry_id: str) -> list[str]:
+        """What an entry's node said lately, oldest first; also one that could not be started."""
+        known = self._known.get(entry_id)
+        return [] if known is None else known.log_lines
 
     async def keep(self, entry_id: str, supervisor: NodeSupervisor) -> None:
         """Let a node run on for a moment, if it runs and Home Assistant does; else end it."""
@@ -83,6 +93,7 @@ class NodeKeeper:
     async def end(self, entry_id: str) -> None:
         """End what is kept for an entry; returns when it is gone."""
         self._renewed.discard(entry_id)
+        self._known.pop(entry_id, None)
         if (kept := self._kept.pop(entry_id, None)) is not None:
             await self._end(kept)
 
