@@ -227,6 +227,25 @@ async def test_a_meter_that_is_away_ends_it_until_it_is_back(homes: Street) -> N
     assert of(heard, *DELIVERY)[-1] == (Happening.DELIVERY_STARTED, None)
 
 
+async def test_what_the_meter_tells_must_be_plausible(homes: Street) -> None:
+    """What jumped is no reading: nothing of it would be paid."""
+    await homes.turn_on("anna")
+    await homes.look()
+    homes.node.world.now += 5
+    set_meter(homes.hass, "anna", import_wh=99_000, export_wh=2000)
+    await homes.hass.async_block_till_done()
+    assert homes.trading("anna").metering.pause is not None
+    await homes.trading("anna").gate.async_look()
+    homes.node.world.now += 60
+    await homes.trading("anna").gate.async_look()
+    assert homes.commands[-1] == (NUMBER, 0.0)
+    (sale,) = homes.trading("anna").gate.sales
+    assert (sale.state, sale.block) == (TradeState.BLOCKED, Block.METER_AWAY)
+    assert await homes.trading("anna").metering.async_accept()
+    await homes.trading("anna").gate.async_look()
+    assert homes.commands[-1][1] > 0
+
+
 async def test_a_device_that_refuses_or_ends_by_itself_is_asked_again(homes: Street) -> None:
     await homes.turn_on("anna")
     commander = next(

@@ -92,6 +92,7 @@ class TradingEngine:
         self.loads = Loads(hass, entry, self.gate, self._desk.notebook, self._clock)
         self.handing_back = HandingBack(hass, entry, self.gate, self._desk.notebook)
         self.metering = Metering(hass, entry, clock=clock)
+        self.gate.metered = lambda: self.metering.pause is None and self.metering.refused is None
         self.statements = Statements(hass, entry)
 
     # --- what others ask for ----------------------------------------------------------------------------

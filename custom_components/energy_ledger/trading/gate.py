@@ -51,6 +51,8 @@ class DeliveryGate:
         self._listeners: list[Callable[[], None]] = []
         self._lock = asyncio.Lock()
         self.core = Gate()
+        self.metered: Callable[[], bool] = lambda: True
+        """Whether the ledger will get readings of what leaves the home, as far as the meter tells it."""
 
     @property
     def sales(self) -> list[SaleView]:
@@ -181,7 +183,7 @@ class DeliveryGate:
         }
         meter = meter_of(data.devices)
         grid = grid_now(None if meter is None else meter[1])
-        if grid.exported_wh is not None:
+        if grid.exported_wh is not None and self.metered():
             self._uncounted_since = None
         elif self._uncounted_since is None:
             self._uncounted_since = now
