@@ -12,6 +12,7 @@ class Hold(Struct, frozen=True):
 
 SYNCING = Hold("syncing", "syncing")
 NO_PEER = Hold("no_peer", "waiting for a first peer")
+NO_LINK = Hold("no_peer", "waiting for a link to another node, which would tell of a copy of this one")
 NOT_A_NODE = Hold("not_a_node", "this node's key is not that of a node of the community (any more)")
 MINING_OFF = Hold("switched_off", "switched off")
 VOTING_OFF = Hold("switched_off", "switched off by the setting voting")
@@ -26,6 +27,11 @@ def other_copy(sign: str) -> Hold:
     """Another process has, or had, this node's key."""
     remedy = "make sure that no other copy of this data directory runs, then confirm that with"
     return Hold("other_copy", f"{sign}; {remedy}: energy-ledger node --resume-voting")
+
+
+def watching(first: int) -> Hold:
+    """A process before this one may have cast votes that its journal lost."""
+    return Hold("watching", f"looking for own votes after the start; votes again from checkpoint {first} on")
 
 
 def disk_full(trouble: str) -> Hold:

@@ -7,7 +7,7 @@ stops it; so does word of another process that runs with its key.
 """
 
 from ledger_core.keys import Signer
-from ledger_core.node.engine.holds import VOTING_OFF, Hold, other_copy
+from ledger_core.node.engine.holds import VOTING_OFF, Hold, other_copy, watching
 from ledger_core.node.engine.hub import Hub
 from ledger_core.node.engine.outputs import Voted, VotingStopped
 from ledger_core.node.engine.vote_book import LinkVotes, VoteBook, eligible_node
@@ -33,6 +33,13 @@ class Voter:
         self._unless_off = None if hub.settings.voting else VOTING_OFF
         self.stopped: Hold | None = self._unless_off
         """Why this node does not vote; None: nothing is wrong."""
+
+    @property
+    def watching(self) -> Hold | None:
+        """What holds a node back that lets a checkpoint pass after its start; None: it is over."""
+        first = self._first_target()
+        buried = self._hub.chain.height - self._hub.settings.vote_depth
+        return watching(first) if first is not None and buried < first else None
 
     def resume(self, now: float) -> None:
         """Go on voting: the owner says that no other copy of this node runs.
@@ -154,12 +161,19 @@ class Voter:
         floors = self._journal.floors
         if source < floors.source or target <= floors.target:
             return False
-        if self._journal.is_new:
-            return True
+        first = self._first_target()
+        return first is None or target >= first
+
+    def _first_target(self) -> int | None:
+        """Return the first checkpoint to vote for after a start; None where any may be, or none yet is known.
+
+        An earlier process may have voted for any checkpoint up to the tip of then; a second copy that runs
+        votes for the one after it, and gives itself away.
+        """
+        if self._journal.is_new or self._watched_from is None:
+            return None
         interval = self._hub.chain.state.parameters.checkpoint_interval
-        # An earlier process may have voted for any checkpoint up to the tip of then; a second copy that runs
-        # votes for the one after it, and gives itself away.
-        return self._watched_from is None or target > self._watched_from + interval
+        return (self._watched_from // interval + 2) * interval
 
     def _look_into_tallies(self, index: int, key: bytes) -> None:
         """Look for own votes in the chain's open tallies, which also hold those from before the start."""
