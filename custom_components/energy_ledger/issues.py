@@ -17,6 +17,7 @@ OUT_OF_SYNC: Final = "out_of_sync"
 VOTED_ELSEWHERE: Final = "voted_elsewhere"
 NOT_APPROVED: Final = "not_approved"
 DISK_FULL: Final = "disk_full"
+PARTED: Final = "street_parted"
 
 PATIENCE_S: Final = 15 * 60
 """How long a node may sync and a membership wait before it is an issue."""
@@ -42,6 +43,7 @@ KINDS: Final = {
         Issue(VOTED_ELSEWHERE, ir.IssueSeverity.ERROR, fixable=True),
         Issue(NOT_APPROVED, ir.IssueSeverity.WARNING, fixable=True),
         Issue(DISK_FULL, ir.IssueSeverity.ERROR, fixable=True),
+        Issue(PARTED, ir.IssueSeverity.ERROR, fixable=False),
     )
 }
 
@@ -105,6 +107,7 @@ class IssueWatch:
             view = data.ledger.data
             self._set(CLOCK, clock_wrong(view))
             self._set(VOTED_ELSEWHERE, block_of(view.status.voting_hold) == OTHER_COPY)
+            self._set(PARTED, view.status.parted > 0)
             self._set(OUT_OF_SYNC, self._lasts(OUT_OF_SYNC, not view.status.synced))
             home = data.key.signer.public_key.hex()
             self._set(NOT_APPROVED, self._lasts(NOT_APPROVED, not_approved(view, home)))

@@ -66,6 +66,7 @@ _ALWAYS: Final = frozenset({"status", "peers"})
 _TRADING: Final = frozenset({"offers", "waiting", "trades", "assets", "account"})
 _CHANGES: Final[dict[str, frozenset[str]]] = {
     "block_connected": frozenset(),
+    "branch_parted": frozenset(),
     "checkpoint_final": frozenset({"account"}),
     "checkpoint_justified": frozenset(),
     "clock_doubted": frozenset(),

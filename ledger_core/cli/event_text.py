@@ -110,6 +110,7 @@ _TEXTS: Final[Mapping[str, Callable[[Data, str], str]]] = {
     "record_contested": lambda data, _: f"record {show_id(data['record'])} is beaten: {data['message']}",
     "record_lost": lambda data, _: f"record {show_id(data['record'])} became impossible: {data['message']}",
     "voting_stopped": lambda data, _: f"the node votes no more: {data['reason']}",
+    "branch_parted": lambda data, _: f"other blocks are final to the node {_who(data['node'])}",
     "clock_doubted": lambda data, _: f"the node doubts its clock: {data['reason']}",
     "clock_trusted": lambda _data, _: "the node trusts its clock again",
     "resync": lambda data, _: f"events before block {data['height']} are missing",

@@ -59,6 +59,8 @@ def status_rows(status: StatusView, mining: MiningView) -> dict[str, object]:
     }
     if status.disk_trouble is not None:
         rows["disk"] = status.disk_trouble
+    if status.parted:
+        rows["parted"] = f"{status.parted} linked nodes have other final blocks"
     return rows
 
 

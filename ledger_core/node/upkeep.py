@@ -13,6 +13,7 @@ from ledger_core.node.chain_thread import ChainThread
 from ledger_core.node.engine.engine import Engine
 from ledger_core.node.engine.outputs import (
     BlockConnected,
+    BranchParted,
     ClockDoubted,
     ClockTrusted,
     Equivocation,
@@ -45,13 +46,8 @@ def log_events(events: list[NodeEvent]) -> None:
                 _LOGGER.warning("this node neither mines nor votes: %s", event.reason)
             case ClockTrusted():
                 _LOGGER.info("the clock is right again")
-            case Equivocation():
-                _LOGGER.warning(
-                    "the node %s signed two votes that conflict, for heights %d and %d",
-                    short_key(event.node),
-                    event.first.target_height,
-                    event.second.target_height,
-                )
+            case Equivocation() | BranchParted():
+                _log_split(event)
             case RecordContested():
                 _LOGGER.info(
                     _RECORD, "does not fit for now", event.code, event.message, event.record.hex()[:16]
@@ -66,6 +62,25 @@ def log_events(events: list[NodeEvent]) -> None:
                 for each in event.events:
                     if isinstance(each, CheckpointFinal):
                         _LOGGER.debug("the block at height %d is final", each.height)
+
+
+def _log_split(event: Equivocation | BranchParted) -> None:
+    """Write what keeps a street from one chain."""
+    if isinstance(event, Equivocation):
+        _LOGGER.warning(
+            "the node %s signed two votes that conflict, for heights %d and %d",
+            short_key(event.node),
+            event.first.target_height,
+            event.second.target_height,
+        )
+        return
+    _LOGGER.error(
+        "to the node %s other blocks are final (up to height %d) than to this one (up to %d): the street has "
+        "parted; see what to do then in the manual, Operating a community",
+        short_key(event.node),
+        event.final,
+        event.own_final,
+    )
 
 
 async def tell_progress(thread: ChainThread, every_s: float = PROGRESS_EVERY_S) -> None:

@@ -34,3 +34,16 @@ def lost_homes() -> tuple[World, World, World]:
     grow(street, 12, ("anna", "bert", "dora"), revoke(street, STREET[4:]))
     grow(alone, 20, ("cara",), step=20)
     return base, street, alone
+
+
+def coup(base: World) -> tuple[World, World]:
+    """The street as it goes on, and a branch that the only authority keeps to herself.
+
+    She revokes all others there, and finalises alone.
+    """
+    street, private = twin(base), twin(base)
+    private._nonce += 1_000_000
+    names = tuple(base.homes)
+    grow(street, 10, names[1:])
+    grow(private, 16, names[:1], revoke(private, names[1:]), step=15)
+    return street, private

@@ -7,7 +7,7 @@ from ledger_core.chain.chain import Chain
 from ledger_core.errors import RuleError
 from ledger_core.records.block import Block
 from tests.core.actions import member
-from tests.core.branches import STREET, grow, lost_homes
+from tests.core.branches import STREET, coup, grow, lost_homes
 from tests.core.chains import LATER, twin, verifier
 from tests.core.memory_store import MemoryStore
 from tests.core.world import HOUSEHOLD, Home, World
@@ -90,3 +90,29 @@ def test_a_few_votes_below_a_snapshot_do_not_take_the_tip_back_after_a_restart()
     world.mine()
     deliver(chain, world.blocks[-1:])
     assert chain.tip_hash == world.state.tip.hash
+
+
+# What finality does not promise: an authority that revokes nodes on a branch of its own
+
+
+def test_an_authority_that_revoked_all_others_in_private_parts_the_street_for_good() -> None:
+    """Both branches have final blocks, nobody signed two votes, and each node keeps what it saw final first."""
+    base = World(STREET[:4])
+    street, private = coup(base)
+    assert (street.state.tip.final, private.state.tip.final) == (4, 8)
+    for first, second in ((street, private), (private, street)):
+        store = MemoryStore(base.genesis)
+        chain = Chain.open(store, verifier())
+        deliver(chain, first.blocks)
+        deliver(chain, second.blocks)
+        assert chain.tip_hash == first.state.tip.hash
+        assert chain.final_height == first.state.tip.final
+
+
+def test_an_authority_that_revokes_all_others_undoes_what_is_not_final() -> None:
+    """What it could do before all eyes as well: the rules call those nodes who are members of the branch."""
+    base = grow(World(STREET[:4]), 10, STREET[:4])
+    street, private = coup(base)
+    street.blocks = street.blocks[:12]
+    assert base.state.tip.final == 4
+    assert ends(base, street, private) == {private.state.tip.hash}

@@ -91,6 +91,7 @@ def test_events_in_words() -> None:
         (event("record_contested", record=trade, code="x", message="taken", details={}), "is beaten: taken"),
         (event("record_lost", record=trade, code="x", message="too late", details={}), "too late"),
         (event("voting_stopped", reason="two nodes"), "two nodes"),
+        (event("branch_parted", node=KEY, final=8, own_final=4), "other blocks are final to the node"),
         (event("clock_doubted", reason="off"), "off"),
         (event("clock_trusted"), "trusts its clock"),
         (event("resync", height=9, hash=trade), "before block 9"),

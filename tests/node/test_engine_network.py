@@ -3,6 +3,7 @@
 from ledger_core.node.engine.outputs import (
     BlockConnected,
     BlockDisconnected,
+    BranchParted,
     RecordContested,
     RecordFinal,
     RecordLost,
@@ -10,7 +11,9 @@ from ledger_core.node.engine.outputs import (
     Voted,
 )
 from ledger_core.rules.finality import conflict
-from tests.core.branches import lost_homes
+from tests.core.branches import coup, grow, lost_homes
+from tests.core.chains import twin
+from tests.core.world import World
 from tests.node.virtual import HOMES, Net, money
 
 
@@ -279,14 +282,52 @@ def test_submitting_again_changes_nothing() -> None:
     assert net.submit("anna", record) == first
 
 
+def holding(branches: dict[str, World]) -> Net:
+    """Nodes that know one branch each, and nobody else yet."""
+    some = next(iter(branches.values()))
+    net = Net(some.homes, some.genesis.parameters)
+    for name, branch in branches.items():
+        for block in branch.blocks:
+            assert net[name].engine._intake.take([(block, None)], branch.now) is None
+    net.now = float(max(branch.now for branch in branches.values()))
+    return net
+
+
+def test_nodes_with_other_final_blocks_keep_theirs_and_say_so() -> None:
+    street, private = coup(World(HOMES))
+    net = holding({"anna": private, "bert": street, "cara": street})
+    net.mesh("anna", "bert", "cara")
+    net.pass_time(150)
+    for name, count in (("anna", 2), ("bert", 1), ("cara", 1)):
+        engine = net[name].engine
+        assert engine.progress(net.now).parted == count
+        told = net[name].told(BranchParted)
+        assert len(told) == count
+        assert {event.own_final for event in told} == {engine.chain.final_height}
+    assert [event.node for event in net["bert"].told(BranchParted)] == [net["anna"].id]
+    assert net["anna"].engine.chain.tip_hash == private.state.tip.hash
+    assert net["bert"].engine.chain.final_height >= street.state.tip.final
+    net.part("anna")
+    assert net["bert"].engine.progress(net.now).parted == 0
+
+
+def test_a_node_that_is_only_behind_has_not_parted() -> None:
+    base = grow(World(HOMES), 3, ())
+    street, alone = twin(base), twin(base)
+    grow(street, 12, HOMES[1:])
+    grow(alone, 4, (), step=31)
+    net = holding({"anna": alone, "bert": street})
+    net.link("anna", "bert")
+    net.pass_time(70)
+    assert net.same_tip("anna", "bert")
+    assert net["anna"].told(BranchParted) == net["bert"].told(BranchParted) == []
+
+
 def test_a_node_that_was_cut_off_finds_back_to_a_street_that_revoked_lost_homes() -> None:
     """What the others claim to have justified is true, though less than half of all nodes voted for it."""
     base, street, alone = lost_homes()
-    net = Net(base.homes, base.genesis.parameters)
-    for name, branch in (("cara", alone), ("anna", street), ("bert", street)):
-        for block in branch.blocks:
-            assert net[name].engine._intake.take([(block, None)], branch.now) is None
-    net.now = float(max(street.now, alone.now))
+    net = holding({"cara": alone, "anna": street, "bert": street})
+    assert base.state.tip.final > 0
     assert net["cara"].engine.chain.height > net["anna"].engine.chain.height
     net.link("cara", "anna")
     net.link("cara", "bert")

@@ -82,6 +82,7 @@ async def status(backend: Backend, _call: Call) -> model.StatusView:
             mining_hold=mining_hold,
             voting_hold=voting_hold,
             disk_trouble=backend.disk_trouble,
+            parted=progress.parted,
             cursor=backend.events.cursor,
         )
 

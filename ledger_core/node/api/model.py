@@ -133,6 +133,9 @@ class StatusView(View, frozen=True):
         str | None,
         Meta(description="Code of `voting_blocked`: switched_off, other_copy, clock_wrong, syncing."),
     ] = None
+    parted: Annotated[
+        int, Meta(description="Linked nodes to which other blocks are final than to this one.")
+    ] = 0
 
 
 class StateHashView(View, frozen=True):

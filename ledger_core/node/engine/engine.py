@@ -14,6 +14,7 @@ from ledger_core.keys import Signer
 from ledger_core.node.engine.body_sync import BodySync
 from ledger_core.node.engine.clock import ClockWatch
 from ledger_core.node.engine.followed_chain import FollowedChain
+from ledger_core.node.engine.fork_watch import ForkWatch
 from ledger_core.node.engine.header_sync import HeaderSync
 from ledger_core.node.engine.header_tree import HeaderTree
 from ledger_core.node.engine.holds import NO_PEER, NOT_A_NODE, SYNCING, Hold, clock_wrong
@@ -80,6 +81,8 @@ class Progress(Struct, frozen=True):
     mining_blocked: Hold | None
     """Why the node does not mine now."""
     voting_blocked: Hold | None
+    parted: int = 0
+    """Linked nodes to which other blocks are final."""
 
 
 class NodeData(Struct, frozen=True):
@@ -114,6 +117,7 @@ class Engine:
         self._met_peers = False
         self.pool = Mempool(chain, settings, data.outbox)
         self.clock = ClockWatch(hub)
+        self._forks = ForkWatch(hub)
         self._book = VoteBook()
         self._relay = RecordRelay(hub, self.pool, lambda: self.synced)
         self.own = OwnRecords(hub, self.pool, self._relay, data.outbox)
@@ -160,6 +164,7 @@ class Engine:
             self.synced,
             self._mining_blocked(now),
             self.voter.stopped or self._held(),
+            self._forks.count,
         )
 
     @property
@@ -194,6 +199,7 @@ class Engine:
         self.clock.check(now)
         self._relay.peer_joined(peer)
         self._votes.tell_all(peer)
+        self._forks.look(peer)
         self._consider(peer, now)
         self._after(now)
 
@@ -377,6 +383,7 @@ class Engine:
             self._plan(now)
 
     def _forget(self, peer_id: bytes) -> None:
+        self._forks.peer_left(peer_id)
         self._headers.peer_left(peer_id)
         self._snapshots.peer_left(peer_id)
         self._bodies.peer_left(peer_id)
@@ -455,6 +462,7 @@ class Engine:
 
     def _status(self, peer: Peer, message: Ping | Pong, now: float) -> None:
         peer.take_status(message.status, now)
+        self._forks.look(peer)
         self.clock.check(now)
         self._consider(peer, now)
         self._bodies.check_claim(peer)

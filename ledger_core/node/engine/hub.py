@@ -46,6 +46,7 @@ class Peer:
         "clock_offset",
         "conflicting",
         "final",
+        "final_ref",
         "id",
         "justified",
         "known_blocks",
@@ -78,6 +79,7 @@ class Peer:
         self.tip = status.tip
         self.justified = status.justified
         self.final = status.final.height
+        self.final_ref = status.final
 
 
 class Hub:

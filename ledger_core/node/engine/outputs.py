@@ -101,6 +101,15 @@ class Equivocation(NodeEvent, frozen=True, tag="equivocation"):
     second_signature: bytes
 
 
+class BranchParted(NodeEvent, frozen=True, tag="branch_parted"):
+    """To a linked node other blocks are final than to this one: the street has parted, people must decide."""
+
+    node: bytes
+    final: int
+    """Height of the last block that is final to the other node."""
+    own_final: int
+
+
 class ClockDoubted(NodeEvent, frozen=True, tag="clock_doubted"):
     """The node's clock is implausible: it neither mines nor votes."""
 
