@@ -1,5 +1,6 @@
 """Every blueprint, made into an automation of a real Home Assistant that trades."""
 
+import asyncio
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from pytest_homeassistant_custom_component.common import (  # type: ignore[impor
 
 from custom_components.energy_ledger.const import DOMAIN
 from tests.core.world import asset_id
+from tests.integration.conftest import wait_until
 
 from .conftest import Street
 from .test_support import Device, have_battery
@@ -82,11 +84,26 @@ async def test_sell_surplus(street: Street, tmp_path: Path) -> None:
     street.hass.states.async_set("sensor.soc", "80")
     await street.hass.async_block_till_done()
     assert (await street.data.client.status()).waiting_records == 0
+    # What was sold and is not delivered yet is not offered once more.
+    await street.agreed(await street.home("bert").accept(offer))
+    await street.until(lambda: not street.offers)
+    for percent in ("50", "75"):
+        street.hass.states.async_set("sensor.soc", percent)
+    await street.hass.async_block_till_done()
+    assert (await street.data.client.status()).waiting_records == 0
+    for percent in ("50", "85"):
+        street.hass.states.async_set("sensor.soc", percent)
+    await pooled(street, 1)
+    await street.node.mine()
+    await street.until(lambda: street.offers)
+    (offer,) = street.offers.values()
+    assert offer.quantity == 1_000
     target = {"entity_id": "automation.test"}
     await street.hass.services.async_call("automation", "turn_off", target, blocking=True)
 
 
 async def test_charge_the_car(street: Street, tmp_path: Path) -> None:
+    """Two cheap offers in one block, and one later: the car's need is bought once."""
     street.hass.states.async_set("sensor.car", "77")
     street.hass.states.async_set("binary_sensor.plug", "on")
     await use(
@@ -98,17 +115,29 @@ async def test_charge_the_car(street: Street, tmp_path: Path) -> None:
         state_of_charge="sensor.car",
         capacity=50,
     )
-    await street.offer(price=200_000)
-    cheap = await street.offer(price=150_000)
-    await pooled(street, 1)
+    bert, cara = street.home("bert"), street.home("cara")
+    await bert.offer(street.terms(price=200_000))
+    cheap = {
+        await bert.offer(street.terms(price=150_000)),
+        await cara.offer(street.terms(price=140_000, asset=asset_id("cara battery"))),
+    }
     await street.node.mine()
-    await street.until(lambda: street.trades)
+    client = street.data.client
+    # The automation waits for the block: what blocks until all is done would wait for ever.
+    async with asyncio.timeout(20):
+        while (await client.status()).waiting_records == 0:
+            await asyncio.sleep(0.01)
+    await street.node.mine()
+    await wait_until(lambda: street.trades)
     (trade,) = street.trades.values()
-    assert (trade.offer, trade.quantity) == (cheap.offer, 1_500)
-    # What is bought already is not bought again.
+    assert trade.offer in cheap
+    assert trade.quantity == 1_500
+    await street.hass.async_block_till_done()
+    assert (await client.status()).waiting_records == 0
     await street.offer(price=100_000)
     await street.hass.async_block_till_done()
-    assert (await street.data.client.status()).waiting_records == 0
+    assert (await client.status()).waiting_records == 0
+    assert list(street.trades) == [trade.trade]
 
 
 async def test_notify_of_a_trade(street: Street, tmp_path: Path) -> None:
