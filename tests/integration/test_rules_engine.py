@@ -100,6 +100,24 @@ async def test_below_the_floor_a_counter_is_rejected_and_not_repeated(homes: Str
     assert not homes.entries["bert"].runtime_data.ledger.data.waiting
 
 
+async def test_a_counter_is_taken_back_when_buying_is_switched_off(homes: Street) -> None:
+    await buy(homes, {"source": "fixed", "price": 0.25, "counter": 30})
+    anna = homes.entries["anna"].runtime_data
+    battery = anna.devices[homes.subentry("anna", "anna battery")].asset_id
+    start = homes.now // 900 * 900 + 2700
+    await anna.home.offer(
+        OfferTerms(quantity=200, start=start, end=start + 900, price=270_000, asset=battery)
+    )
+    await homes.mine()
+    await step(homes)
+    bert = homes.entries["bert"].runtime_data
+    assert [waiting.price for waiting in bert.ledger.data.waiting] == [250_000]
+    assert bert.settings is not None
+    await bert.settings.async_change(automatic_buying=False)
+    await step(homes)
+    assert not bert.ledger.data.waiting
+
+
 async def test_an_auction_is_bid_for_and_awarded(homes: Street) -> None:
     await sell(homes, {"source": "fixed", "price": 0.20, "floor": 0.10}, partners_section={"auction": True})
     await buy(homes, {"source": "fixed", "price": 0.22})

@@ -284,7 +284,7 @@ class TradingEngine:
         self, state: RuleState, each: SellDesk | BuyDesk, forecast: Sequence[SlotForecast] | None
     ) -> None:
         limits, desk = self.limits, self._desk
-        acting = limits.automatic_selling if state.selling else limits.automatic_buying
+        acting = self._acts(state)
         try:
             if isinstance(each, SellDesk):
                 self._require_meter()
@@ -302,14 +302,23 @@ class TradingEngine:
         ir.async_delete_issue(self._hass, DOMAIN, issue_id(ISSUE_RULE, state.rule_id))
 
     async def _take_back(self) -> None:
-        """Withdraw the offers of rules that do not sell now: what a neighbour takes of them would bind."""
-        for name, made in list(self._desk.notebook.pages.offers.items()):
-            if not made.withdrawn and not self._sells(self.rules.get(made.rule)):
-                await withdraw(self._desk, name)
+        """Withdraw offers and counters of rules that do not act now: what a neighbour takes would bind."""
+        desk, pages = self._desk, self._desk.notebook.pages
+        for name, made in list(pages.offers.items()):
+            if not made.withdrawn and not self._stands(self.rules.get(made.rule)):
+                await withdraw(desk, name)
+        countered = {answer.record: answer.rule for answer in pages.answers.values()}
+        for waiting in desk.entry.runtime_data.ledger.data.waiting:
+            rule = countered.get(waiting.acceptance)
+            if rule is not None and not waiting.bid and not self._stands(self.rules.get(rule)):
+                await withdraw(desk, waiting.acceptance)
 
-    def _sells(self, state: RuleState | None) -> bool:
-        """Whether what a rule has offered still stands: also while it pauses for a moment."""
-        if state is None or not self.limits.automatic_selling:
+    def _acts(self, state: RuleState) -> bool:
+        return self.limits.automatic_selling if state.selling else self.limits.automatic_buying
+
+    def _stands(self, state: RuleState | None) -> bool:
+        """Whether what a rule has offered or countered still stands: also while it pauses for a moment."""
+        if state is None or not self._acts(state):
             return False
         if state.paused_since is None:
             return True

@@ -311,13 +311,14 @@ class SellDesk:
 
 
 async def withdraw(desk: Desk, name: str) -> None:
-    """Take back what is open of a rule's offer; what fails is tried again at the next look."""
+    """Take back what is open of an offer, or a counter; what fails is tried again at the next look."""
     try:
         await desk.entry.runtime_data.home.withdraw(name)
     except LedgerError as error:
-        _LOGGER.debug("%s: an offer was not withdrawn: %s", desk.entry.title, error)
+        _LOGGER.debug("%s: %s was not withdrawn: %s", desk.entry.title, name, error)
         return
-    desk.notebook.pages.offers[name].withdrawn = True
+    if (made := desk.notebook.pages.offers.get(name)) is not None:
+        made.withdrawn = True
 
 
 def _stays(offer: OpenOffer) -> bool:
