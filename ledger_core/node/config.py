@@ -73,7 +73,9 @@ class Settings(Struct, frozen=True, kw_only=True):
         int,
         Meta(ge=1, le=10_000_000, description="A new node that lacks so many blocks begins at a snapshot."),
     ] = 1000
-    verify_workers: Annotated[int, Meta(ge=1, le=64, description="Threads that verify the signatures of blocks.")] = 2
+    verify_workers: Annotated[
+        int, Meta(ge=1, le=64, description="Threads that verify the signatures of blocks.")
+    ] = 2
     prune_days: Annotated[
         int,
         Meta(

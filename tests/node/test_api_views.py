@@ -188,7 +188,7 @@ def test_a_waiting_record_has_no_height(world: World) -> None:
     for contested, state in ((False, "waiting"), (True, "contested")):
         shown = block_views.waiting(accept(home, "bert", offer(home)), contested=contested)
         assert (shown.state, shown.height, shown.kind) == (state, None, "acceptance")
-    assert shown.body["start"] == WINDOW
+        assert shown.body["start"] == WINDOW
 
 
 def test_a_proof_can_be_checked_from_its_view_alone(world: World) -> None:

@@ -93,7 +93,7 @@ def runs_of(node: Node) -> list[int]:
         commit(change)
         runs.append(len(change.connected))
 
-    node.store.commit = counted  # type: ignore[method-assign]
+    node.store.commit = counted  # type: ignore[method-assign,assignment]
     return runs
 
 
