@@ -47,7 +47,7 @@ def _find(
     start = float(node.world.now - 30 * blocks)
     settings = EngineSettings(start_grace_s=0)
     engine = Engine(chain, store, VERIFIER, data, settings, Random(2), start)
-    engine._met_peers = True
+    engine._ready.met_peers = True
     for envelope in envelopes:
         engine.submit(envelope, start)
     found = []

@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from ledger_core.errors import ChainError
-from ledger_core.node.engine.holds import NO_PEER, Hold
+from ledger_core.node.engine.holds import NO_PEER, Hold, watching
 from ledger_core.node.engine.logfile import LogFile
 from ledger_core.node.engine.outputs import ClockDoubted, ClockTrusted, Voted, VotingStopped
 from ledger_core.node.engine.vote_journal import (
@@ -32,6 +32,12 @@ def votes_of(node: Node) -> list[Vote]:
     return [event.vote for event in node.told(Voted)]
 
 
+def held(node: Node) -> str | None:
+    """The code of what the node says that keeps it from voting."""
+    hold = node.engine.progress(node.net.now).voting_blocked
+    return None if hold is None else hold.code
+
+
 def no_conflicts(votes: list[Vote]) -> bool:
     return not any(conflict(a, b) for place, a in enumerate(votes) for b in votes[:place])
 
@@ -54,11 +60,34 @@ def test_a_restart_lets_one_checkpoint_pass() -> None:
     node.journal = node.journal.copy()
     net.part("dora")
     node.start()
+    assert held(node) == "no_peer"
     net.mesh()
-    net.mine("anna", 12)
+    net.pass_time(2)
+    assert node.engine.progress(net.now).voting_blocked == watching(16)
+    net.mine("anna", 10)
+    assert held(node) == "watching"
+    net.mine("anna", 2)
+    assert held(node) is None
     assert [vote.target_height for vote in votes_of(node)] == [4, 16]
     assert node.engine.voter.stopped is None
     assert no_conflicts(votes_of(node))
+
+
+def test_a_node_that_does_not_vote_says_why() -> None:
+    net = Net()
+    assert held(net["anna"]) == "no_peer"
+    net.mesh()
+    net.pass_time(2)
+    assert [held(net[name]) for name in net.world.homes] == [None] * 4
+    stranger = net.add("eva")
+    net.link("eva", "anna")
+    net.settle()
+    assert held(stranger) == "not_a_node"
+    net.part("anna")
+    assert held(net["anna"]) == "no_peer"
+    assert held(net["bert"]) is None
+    alone = Net(["anna"])
+    assert held(alone["anna"]) is None
 
 
 def test_a_restored_backup_stops_voting_and_says_what_to_do() -> None:

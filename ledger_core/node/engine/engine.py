@@ -17,13 +17,14 @@ from ledger_core.node.engine.followed_chain import FollowedChain
 from ledger_core.node.engine.fork_watch import ForkWatch
 from ledger_core.node.engine.header_sync import HeaderSync
 from ledger_core.node.engine.header_tree import HeaderTree
-from ledger_core.node.engine.holds import NO_PEER, NOT_A_NODE, SYNCING, Hold, clock_wrong
+from ledger_core.node.engine.holds import Hold
 from ledger_core.node.engine.hub import Hub, NodeStore, Peer
 from ledger_core.node.engine.intake import Intake
 from ledger_core.node.engine.mempool import Mempool
 from ledger_core.node.engine.outbox import Outbox
 from ledger_core.node.engine.outputs import BlockConnected, BlockDisconnected, Output
 from ledger_core.node.engine.own_records import OwnRecords
+from ledger_core.node.engine.readiness import Readiness
 from ledger_core.node.engine.record_relay import RecordRelay
 from ledger_core.node.engine.serving import Serving
 from ledger_core.node.engine.settings import EngineSettings
@@ -113,8 +114,6 @@ class Engine:
         self._key = None if signer is None else signer.public_key
         self._hub = hub = Hub(chain, store, verifier, settings, random)
         self._prefix = record_prefix(chain.chain_id)
-        self._started = now
-        self._met_peers = False
         self.pool = Mempool(chain, settings, data.outbox)
         self.clock = ClockWatch(hub)
         self._forks = ForkWatch(hub)
@@ -122,6 +121,7 @@ class Engine:
         self._relay = RecordRelay(hub, self.pool, lambda: self.synced)
         self.own = OwnRecords(hub, self.pool, self._relay, data.outbox)
         self.voter = Voter(hub, signer, data.journal, self._book)
+        self._ready = Readiness(hub, self._key, self.clock, self.voter, lambda: self.synced, now)
         self._votes = VoteRelay(hub, self._book, self.voter.seen)
         self._tree = HeaderTree(hub)
         self._intake = Intake(hub, self._settled)
@@ -162,8 +162,8 @@ class Engine:
             self.chain.height,
             max(self._bodies.target_height, self._snapshots.height),
             self.synced,
-            self._mining_blocked(now),
-            self.voter.stopped or self._held(),
+            self._ready.mining_blocked(now),
+            self._ready.voting_blocked(now),
             self._forks.count,
         )
 
@@ -195,7 +195,7 @@ class Engine:
         self.peer_left(peer_id, now)
         peer = Peer(peer_id, hello, self._hub.settings.patience, now)
         self._hub.peers[peer_id] = peer
-        self._met_peers = True
+        self._ready.met_peers = True
         self.clock.check(now)
         self._relay.peer_joined(peer)
         self._votes.tell_all(peer)
@@ -256,7 +256,7 @@ class Engine:
 
         Nor does it mine ahead of the clock: where blocks come faster than their times may follow, it waits.
         """
-        if self._templates is None or self._mining_blocked(now) is not None:
+        if self._templates is None or self._ready.mining_blocked(now) is not None:
             return None
         if now < median_time(self.chain.state.tip.times) + 1:
             return None
@@ -373,7 +373,7 @@ class Engine:
     def _after(self, now: float) -> None:
         """Send what is due, and forget the peers that were dropped on the way."""
         if self.voter.due(now):
-            self.voter.vote(self._votes, now, ready=self._may_vote(now))
+            self.voter.vote(self._votes, now, ready=self._ready.may_vote(now))
         self._relay.flush(now)
         self._votes.flush(now)
         dropped, self._hub.dropped = self._hub.dropped, []
@@ -467,32 +467,3 @@ class Engine:
         self._consider(peer, now)
         self._bodies.check_claim(peer)
         self._plan(now)
-
-    def _alone(self) -> bool:
-        """Whether nobody else has to agree: this is the only node of the community."""
-        return len(self.chain.state.nodes) <= 1
-
-    def _held(self) -> Hold | None:
-        """Return what holds back mining and voting alike."""
-        if self.clock.doubt is not None:
-            return clock_wrong(self.clock.doubt)
-        return None if self.synced else SYNCING
-
-    def _mining_blocked(self, now: float) -> Hold | None:
-        if self._key not in self.chain.state.node_keys:
-            return NOT_A_NODE
-        held = self._held()
-        if held is not None:
-            return held
-        waiting = now < self._started + self._hub.settings.start_grace_s
-        if waiting and not self._met_peers and not self._alone():
-            return NO_PEER
-        return None
-
-    def _may_vote(self, now: float) -> bool:
-        """Whether votes can be right: not without a link, where nothing tells of a copy of this node."""
-        young = self._hub.settings.vote_link_s
-        # A clock that was set back makes no link young.
-        linked = any(not 0 <= now - peer.since < young for peer in self._hub.peers.values())
-        heard = linked or self._alone()
-        return self.synced and self.clock.doubt is None and heard and now >= self._started
