@@ -16,6 +16,8 @@ from .quantities import money, now_s
 
 CONF_BALANCE: Final = "balance"
 CONF_OFFER: Final = "offer"
+_OF_AN_OFFER: Final = frozenset({"offer", "side", "open", "price"})
+"""What trades and counters, which name their offer as well, do not have all of."""
 
 
 class _LedgerCondition(Condition):
@@ -64,7 +66,7 @@ def _given_offer(variables: Any) -> Mapping[str, Any] | None:
     trigger = given.get("trigger")
     candidates = (given.get("offer"), trigger.get("data") if isinstance(trigger, Mapping) else None)
     for candidate in candidates:
-        if isinstance(candidate, Mapping) and "price" in candidate and "offer" in candidate:
+        if isinstance(candidate, Mapping) and _OF_AN_OFFER <= candidate.keys():
             return candidate
     return None
 

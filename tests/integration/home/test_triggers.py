@@ -11,6 +11,7 @@ from homeassistant.setup import async_setup_component
 
 from custom_components.energy_ledger.condition import CONDITIONS
 from custom_components.energy_ledger.const import DOMAIN
+from custom_components.energy_ledger.describe import trade_data
 from custom_components.energy_ledger.events import (
     EndReason,
     async_tell,
@@ -284,6 +285,13 @@ async def test_offer_matches(street: Street) -> None:
     assert await check(hass, "offer_matches", {"trigger": {"data": given}}, price_below=0.1)
     assert not await check(hass, "offer_matches", {"trigger": {"data": given}}, side="buy")
     assert await check(hass, "offer_matches", {"trigger": {"data": {"trade": 1}}}, price_below=0.3)
+    # A trade or a counter is not the offer that it is of: then any open offer may match.
+    bought = await street.agreed(await street.home("anna").accept(await street.offer(price=100_000), 2_000))
+    trade = {**trade_data(bought, street.world["anna"].id.hex())}
+    assert not await check(hass, "offer_matches", {"trigger": {"data": trade}}, price_below=0.15)
+    counter = {"offer": "ab", "acceptance": "cd", "price": 0.05, "quantity": 1.0}
+    assert not await check(hass, "offer_matches", {"trigger": {"data": counter}}, price_below=0.15)
+    assert await check(hass, "offer_matches", {"trigger": {"data": counter}}, price_below=0.3)
 
 
 async def test_trading_now(street: Street, monkeypatch: pytest.MonkeyPatch) -> None:
