@@ -96,7 +96,7 @@ def test_a_few_votes_below_a_snapshot_do_not_take_the_tip_back_after_a_restart()
 
 
 def test_an_authority_that_revoked_all_others_in_private_parts_the_street_for_good() -> None:
-    """Both branches have final blocks, nobody signed two votes, and each node keeps what it saw final first."""
+    """Both branches have final blocks, nobody signed two votes, each node keeps what it saw final first."""
     base = World(STREET[:4])
     street, private = coup(base)
     assert (street.state.tip.final, private.state.tip.final) == (4, 8)

@@ -13,6 +13,7 @@ from ledger_core.node import upkeep
 from ledger_core.node.engine.engine import Progress
 from ledger_core.node.engine.outputs import (
     BlockConnected,
+    BranchParted,
     ClockDoubted,
     ClockTrusted,
     Equivocation,
@@ -105,6 +106,7 @@ def test_what_the_owner_may_have_to_act_on_reaches_the_log(caplog: pytest.LogCap
             ClockDoubted("an hour behind"),
             ClockTrusted(),
             Equivocation(bytes(32), vote, bytes(64), vote, bytes(64)),
+            BranchParted(bytes(32), 12, 8),
             RecordContested(bytes(32), "offer_unknown", "the offer is taken", {}),
             RecordLost(bytes(32), "offer_closed", "the offer is closed", {}),
             SnapshotAdopted(77, bytes(32)),
@@ -117,6 +119,7 @@ def test_what_the_owner_may_have_to_act_on_reaches_the_log(caplog: pytest.LogCap
         ("WARNING", "an hour behind"),
         ("INFO", "the clock is right"),
         ("WARNING", "two votes that conflict, for heights 4 and 4"),
+        ("ERROR", "other blocks are final (up to height 12) than to this one (up to 8)"),
         ("INFO", "does not fit for now: offer_unknown: the offer is taken"),
         ("WARNING", "offer_closed: the offer is closed"),
         ("INFO", "height 77"),
