@@ -66,7 +66,7 @@ def _given_offer(variables: Any) -> Mapping[str, Any] | None:
     trigger = given.get("trigger")
     candidates = (given.get("offer"), trigger.get("data") if isinstance(trigger, Mapping) else None)
     for candidate in candidates:
-        if isinstance(candidate, Mapping) and _OF_AN_OFFER <= candidate.keys():
+        if isinstance(candidate, Mapping) and candidate.keys() >= _OF_AN_OFFER:
             return candidate
     return None
 
