@@ -76,11 +76,11 @@ HOUSES = (
         Place(52.5200, 13.4050),
         (
             Device("meter", METER, "Grid meter", 17_000),
-            Device("battery", INVERTER, "Solar battery", 10_000, 10_240),
+            Device("battery", INVERTER, "Solar battery", 10_000, 40_960),
         ),
         {
             "pv": {"peak_w": 9_000},
-            "battery": {"capacity_wh": 10_240, "max_charge_w": 5_000, "max_discharge_w": 5_000},
+            "battery": {"capacity_wh": 40_960, "max_charge_w": 5_000, "max_discharge_w": 10_000},
             "inverter": {"rated_w": 10_000},
             "first_soc_permille": 800,
         },
@@ -113,6 +113,6 @@ HOUSES = (
         (Device("meter", METER, "Grid meter", 17_000),),
         {"pv": False, "battery": False},
         pv_w=0,
-        load_w=7_500,
+        load_w=12_000,
     ),
 )

@@ -4,10 +4,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from demo.bargains import POSTED, Offer
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from demo.bargains import Offer
     from demo.resident import Resident
 
 
@@ -36,6 +37,8 @@ class Deal:
     delivering: bool | None = None
     """None: not begun yet; False: ended."""
     lines: dict[str, dict[int, Line]] = field(default_factory=dict)
+    why: str = ""
+    """What the homes' rules decided, where it was rules."""
 
     @property
     def slots(self) -> int:
@@ -74,13 +77,14 @@ class Deal:
 class Journal:
     """Hears every home's events; `changed` is called after each that matters."""
 
-    def __init__(self, changed: Callable[[], None]) -> None:
-        """Begin with nothing."""
+    def __init__(self, changed: Callable[[], None], slot_s: int) -> None:
+        """Begin with nothing, in a community with such slots."""
         self.deals: list[Deal] = []
+        self._slot_s = slot_s
         self._changed = changed
 
     def add(self, offer: Offer) -> None:
-        """Follow an offer."""
+        """Follow an offer that was posted by hand."""
         self.deals.append(Deal(offer))
         self._changed()
 
@@ -88,7 +92,7 @@ class Journal:
         """Take an event of a home: its kind under `type`, its fields beside it."""
         kind = event["type"]
         if kind == "trade_agreed":
-            self._agreed(event)
+            self._agreed(resident, event)
         deal = next((each for each in self.deals if each.trade and each.trade == event.get("trade")), None)
         if deal is None:
             return
@@ -101,13 +105,18 @@ class Journal:
             deal.lines.setdefault(resident.house.key, {})[line.slot_end] = line
         self._changed()
 
-    def _agreed(self, event: dict[str, Any]) -> None:
-        for deal in self.deals:
-            if deal.offer.record == event["offer"] and not deal.trade:
-                deal.trade = event["trade"]
-                deal.buyer = event["buyer"]
-                deal.agreed_wh = round(event["quantity"] * 1000)
-                deal.price_micro = round(event["price"] * 1_000_000)
+    def _agreed(self, resident: Resident, event: dict[str, Any]) -> None:
+        deal = next((each for each in self.deals if each.offer.record == event["offer"]), None)
+        if deal is None and resident.address == event["seller"]:
+            # Nobody posted it by hand: the seller's rule did.
+            start, end = seconds(event["start"]), seconds(event["end"])
+            deal = Deal(Offer(POSTED, event["offer"], resident, start, end, self._slot_s))
+            self.deals.append(deal)
+        if deal is not None and not deal.trade:
+            deal.trade = event["trade"]
+            deal.buyer = event["buyer"]
+            deal.agreed_wh = round(event["quantity"] * 1000)
+            deal.price_micro = round(event["price"] * 1_000_000)
 
 
 def line_of(event: dict[str, Any]) -> Line:

@@ -71,7 +71,7 @@ class Demo:
         self._live = table.LiveTable()
         self._street = Street(folder, packages, self._say)
         self._changed = asyncio.Event()
-        self._journal = Journal(self._changed.set)
+        self._journal = Journal(self._changed.set, SLOT_S)
 
     def _say(self, text: str) -> None:
         self._live.leave()
@@ -84,7 +84,7 @@ class Demo:
             for resident in self._street.residents:
                 resident.listen(self._journal.heard)
             self._tell_addresses()
-            self._say("the homes get automations by which they answer, and the sellers' switches go on")
+            self._say("the homes get rules and automations by which they trade, and their switches go on")
             await bargains.set_up(self._street)
             while True:
                 deals = await self._round()
@@ -105,21 +105,31 @@ class Demo:
         print(flush=True)
 
     async def _round(self) -> list[Deal]:
-        """Let three offers be made, and show how they go until they are settled."""
-        self._say("three offers are posted for the next minutes")
+        """Let offers be made, and show how they go; return what was due once each kind is settled."""
+        self._say("two offers are posted by hand for the next minutes; the rules offer by themselves")
         already = len(self._journal.deals)
-        for offer in await bargains.make_offers(self._street, SLOT_S):
+        async for offer in bargains.make_offers(self._street, SLOT_S):
             self._journal.add(offer)
-        deals = self._journal.deals[already:]
-        names = {each.address: each.house.name for each in self._street.residents}
+        due: list[Deal] = []
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SECONDS_TO_SETTLE):
-                while not all(deal.done for deal in deals):
-                    self._live.show(table.text_of(table.rows(self._journal.deals[-9:], names)))
+                while not due or not all(deal.done for deal in due):
                     self._changed.clear()
+                    await self._show()
                     await self._changed.wait()
-        self._live.show(table.text_of(table.rows(self._journal.deals[-9:], names)))
-        return deals
+                    due = due_of(self._journal.deals[already:])
+        await self._show()
+        return due or self._journal.deals[already:]
+
+    async def _show(self) -> None:
+        """Show how the newest deals stand, with what rules decided."""
+        shown = self._journal.deals[-9:]
+        if any(deal.offer.kind == bargains.POSTED and not deal.why for deal in shown):
+            why = await bargains.reasons(self._street)
+            for deal in shown:
+                deal.why = deal.why or why.get(deal.offer.record, "")
+        names = {each.address: each.house.name for each in self._street.residents}
+        self._live.show(table.text_of(table.rows(shown, names)))
 
     async def _judge(self, deals: list[Deal]) -> bool:
         """Check the books of the first round, say what was found, and return whether it is right."""
@@ -129,7 +139,7 @@ class Demo:
             *verdict.judge(deals),
             *(comparison.finding for comparison in verdict.compare(self._street, deals)),
             await verdict.equal_state_hashes(self._street),
-            *await verdict.accounts(self._street, deals),
+            *await verdict.accounts(self._street, self._journal.deals),
         ]
         for finding in findings:
             print(f"  {finding.text}")
@@ -140,6 +150,13 @@ class Demo:
         end = "as agreed" if good else "WRONG, see above"
         print(f"  delivered {delivered} Wh, paid {paid / 1_000_000:.6f} EUR: {end}", flush=True)
         return good
+
+
+def due_of(deals: Sequence[Deal]) -> list[Deal]:
+    """Return the deals up to the end of the latest kind's first window; none while a kind is missing."""
+    first = [next((deal for deal in deals if deal.offer.kind == kind), None) for kind in bargains.KINDS]
+    ends = [deal.offer.end for deal in first if deal is not None]
+    return [deal for deal in deals if deal.offer.end <= max(ends)] if len(ends) == len(first) else []
 
 
 async def _run(folder: Path, packages: Path, *, once: bool) -> int:

@@ -12,7 +12,7 @@ from demo.rest import Api, Flow, RestError, wait_for
 from ledger_core.client import NodeClient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from demo.houses import Device, House
     from simulator.home import SimulatedHome
@@ -155,13 +155,47 @@ class Resident:
             figures["meter"] = meter
         await flow.send(figures)
         flow.ended()
+        return await self.subentry_id(device.name)
+
+    async def add_rule(self, kind: str, values: Mapping[str, Any]) -> None:
+        """Add a rule by its form ("sell" or "buy"), and wait until it is at work."""
+        flow = await self.api.start_subentry_flow(self.entry_id, kind)
+        await flow.send(values)
+        flow.ended()
+        rule = await self.subentry_id(values["name"])
+
+        async def works() -> bool:
+            name = await self.entity_id("sensor", f"{rule}_rule")
+            return await self.api.state(name) in ("active", "dry_run")
+
+        await wait_for(works, f"{self.house.name}'s rule {values['name']!r} to be at work")
+
+    async def subentry_id(self, title: str) -> str:
+        """Return Home Assistant's id of a device's or rule's subentry by its title."""
         subentries = await self.api.command("config_entries/subentries/list", entry_id=self.entry_id)
-        return str(next(each["subentry_id"] for each in subentries if each["title"] == device.name))
+        return self._only([each["subentry_id"] for each in subentries if each["title"] == title], title)
+
+    async def entity_id(self, domain: str, end: str) -> str:
+        """Return the id of one of the integration's entities by the end of its unique id."""
+        entities = await self.api.command("config/entity_registry/list")
+        found = [
+            each["entity_id"]
+            for each in entities
+            if each["platform"] == DOMAIN
+            and each["entity_id"].startswith(f"{domain}.")
+            and str(each["unique_id"]).endswith(end)
+        ]
+        return self._only(found, f"{domain} …{end}")
+
+    def _only(self, found: Sequence[Any], what: str) -> str:
+        if not found:
+            raise RestError(f"{self.house.name} has no {what!r}")
+        return str(found[0])
 
     async def device_id(self, name: str) -> str:
         """Return Home Assistant's id of a device by its name."""
         devices = await self.api.command("config/device_registry/list")
-        return str(next(each["id"] for each in devices if each["name"] == name))
+        return self._only([each["id"] for each in devices if each["name"] == name], name)
 
     async def wait_assets(self) -> None:
         """Wait until every device is an asset on the ledger, and Home Assistant has seen that."""

@@ -43,9 +43,10 @@ class Street:
         await asyncio.gather(*(each.start() for each in self.residents))
         self._say(f"{self.founder.house.owner} founds the community {COMMUNITY!r}")
         await self.founder.found(COMMUNITY, TERMS)
-        for resident in self.residents[1:]:
-            self._say(f"{resident.house.owner} joins by an invitation")
-            await resident.join(await self.founder.invite())
+        others = self.residents[1:]
+        self._say(f"{' and '.join(each.house.owner for each in others)} join by invitations")
+        invitations = [await self.founder.invite() for _ in others]
+        await asyncio.gather(*map(Resident.join, others, invitations, strict=True))
         self._say("everybody adds the devices of the house")
         await asyncio.gather(*(each.add_devices() for each in self.residents))
         await asyncio.gather(*(each.wait_assets() for each in self.residents))

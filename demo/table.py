@@ -42,7 +42,8 @@ def _row(deal: Deal, names: dict[str, str]) -> tuple[str, ...]:
         ]
     agreed = f"{deal.agreed_wh} at {deal.price_micro / 1_000_000:g}" if deal.trade else ""
     buyer = names.get(deal.buyer, "")
-    return (offer.kind, offer.seller.house.name, buyer, window, agreed, *figures, deal.stage)
+    way = f"{offer.kind} ({deal.why})" if deal.why else offer.kind
+    return (way, offer.seller.house.name, buyer, window, agreed, *figures, deal.stage)
 
 
 def _sum(values: Sequence[int | None]) -> str:

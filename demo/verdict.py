@@ -1,11 +1,12 @@
 """The end of a run: was it delivered and paid, is it settled everywhere alike, do physics and books agree?"""
 
 import asyncio
+import contextlib
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from demo.rest import wait_for
+from demo.rest import RestError, wait_for
 from demo.table import clock
 from ledger_core.units import amount
 
@@ -15,11 +16,13 @@ if TYPE_CHECKING:
     from demo.journal import Deal, Line
     from demo.resident import Resident
     from demo.street import Street
+    from ledger_core.client.views import AccountView
 
 LEAST_DELIVERED_PERMILLE = 900
-"""Every deal delivers at least so much of what was agreed; that it was agreed alone shows nothing."""
+"""Every kind of deal delivers at least so much of what was agreed; that it was agreed alone shows nothing."""
 REGISTERS_WH = 2
 """Meters tell whole watt-hours, so the difference of two registers can be one off either way."""
+SECONDS_TO_BOOK = 10
 BOUNDARY_S = 1
 """A sample so near to a boundary counts as the boundary's own (`MEASURED_S` of the integration)."""
 
@@ -116,23 +119,26 @@ def _flowed(resident: Resident, counter: str, slot_end: int, slot_s: int) -> int
 
 
 def judge(deals: Sequence[Deal]) -> list[Finding]:
-    """Check that each deal was settled, delivered and paid as it was agreed."""
-    return [finding for deal in deals for finding in _judged(deal)]
+    """Check that each deal was settled and paid as it was agreed, and that each kind was delivered."""
+    kinds = list(dict.fromkeys(deal.offer.kind for deal in deals))
+    delivered = [_delivered(kind, [deal for deal in deals if deal.offer.kind == kind]) for kind in kinds]
+    return delivered + [finding for deal in deals for finding in _judged(deal)]
+
+
+def _delivered(kind: str, deals: Sequence[Deal]) -> Finding:
+    """Check that the deals of a kind delivered what they agreed, but for a tenth."""
+    agreed = sum(deal.agreed_wh for deal in deals)
+    delivered = sum(line.delivered_wh for deal in deals for line in deal.settled)
+    least = agreed * LEAST_DELIVERED_PERMILLE // 1000
+    enough = agreed > 0 and delivered >= least
+    wanted = "" if enough else f": TOO LITTLE, at least {least} Wh are wanted"
+    return Finding(f"{kind:22} delivered {delivered} Wh of {agreed} agreed{wanted}", enough)
 
 
 def _judged(deal: Deal) -> Iterator[Finding]:
-    what = f"{deal.offer.kind:16}"
+    what = f"{deal.offer.kind:22}"
     if not deal.done:
         yield Finding(f"{what} NOT SETTLED alike at both homes: {deal.stage}", good=False)
-        return
-    delivered = sum(line.delivered_wh for line in deal.settled)
-    enough = bool(deal.agreed_wh) and delivered * 1000 >= deal.agreed_wh * LEAST_DELIVERED_PERMILLE
-    least = deal.agreed_wh * LEAST_DELIVERED_PERMILLE // 1000
-    yield Finding(
-        f"{what} delivered {delivered} Wh of {deal.agreed_wh} agreed"
-        + ("" if enough else f": TOO LITTLE, at least {least} Wh are wanted"),
-        enough,
-    )
     for line in deal.settled:
         if (wrong := _wrong(line, deal.price_micro)) is not None:
             yield Finding(f"{what} {clock(line.slot_end)}  {wrong}", good=False)
@@ -171,8 +177,20 @@ async def equal_state_hashes(street: Street) -> Finding:
 
 
 async def accounts(street: Street, deals: Sequence[Deal]) -> list[Finding]:
-    """Compare the ledger's accounts, as the founder's node has them, with what was settled."""
-    told = await (await street.founder.node()).all_accounts()
+    """Compare the ledger's accounts, as the founder's node has them, with all that was settled so far."""
+    found: list[Finding] = []
+
+    async def equal() -> bool:
+        found[:] = _compared(street, await (await street.founder.node()).all_accounts(), deals)
+        return all(finding.good for finding in found)
+
+    with contextlib.suppress(RestError):
+        # Homes trade on: a slot may settle just now.
+        await wait_for(equal, "the accounts to be as the trades settled", SECONDS_TO_BOOK)
+    return found
+
+
+def _compared(street: Street, told: Sequence[AccountView], deals: Sequence[Deal]) -> list[Finding]:
     balances = {account.member.address: account.balance for account in told}
     earned: Counter[str] = Counter()
     for deal in deals:

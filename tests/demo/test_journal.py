@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from demo import bargains, table
-from demo.bargains import AUCTION, POSTED, Offer, next_start
+from demo.bargains import AUCTION, COUNTERED, POSTED, Offer, next_start
 from demo.houses import HOUSES
 from demo.journal import Deal, Journal, line_of, seconds
+from demo.main import due_of
 
 START = 1_800_000_000
 SELLER, BUYER = "el1seller", "el1buyer"
@@ -30,7 +31,10 @@ def agreed(kind: str = POSTED) -> dict[str, Any]:
         "type": "trade_agreed",
         "trade": "trade-" + kind,
         "offer": "offer-" + kind,
+        "seller": SELLER,
         "buyer": BUYER,
+        "start": "2027-01-15T08:00:00+00:00",
+        "end": "2027-01-15T08:01:00+00:00",
         "quantity": 0.066,
         "price": 0.25,
     }
@@ -63,7 +67,7 @@ def buyer() -> Any:
 def test_a_deal_goes_from_offered_to_settled(seller: Any, buyer: Any) -> None:
     """Settled is what both homes were told alike."""
     changes: list[None] = []
-    journal = Journal(lambda: changes.append(None))
+    journal = Journal(lambda: changes.append(None), 60)
     journal.add(offer(seller))
     deal = journal.deals[0]
     stages = [deal.stage]
@@ -103,12 +107,30 @@ def test_homes_that_are_told_different_things_are_not_settled(seller: Any, buyer
     assert not deal.done
 
 
-def test_what_others_agreed_is_passed_over(seller: Any) -> None:
-    journal = Journal(lambda: None)
-    journal.add(offer(seller))
-    journal.heard(seller, agreed(AUCTION))
-    journal.heard(seller, {"type": "offer_closed", "offer": "offer-" + POSTED})
-    assert journal.deals[0].trade == ""
+def test_what_a_rule_sold_is_a_deal_as_its_seller_tells_it(seller: Any, buyer: Any) -> None:
+    journal = Journal(lambda: None, 60)
+    journal.add(offer(seller, COUNTERED))
+    journal.heard(buyer, agreed(AUCTION))
+    journal.heard(seller, {"type": "offer_closed", "offer": "offer-" + COUNTERED})
+    assert [deal.trade for deal in journal.deals] == [""]
+    for resident in (seller, buyer, seller):
+        journal.heard(resident, agreed(AUCTION))
+    _, sold = journal.deals
+    assert (sold.offer.kind, sold.offer.seller, sold.trade) == (POSTED, seller, "trade-" + AUCTION)
+    assert sold.slot_ends == [START + 60]
+
+
+def test_a_round_is_due_when_every_kind_is_there(seller: Any) -> None:
+    """All that ends by then is due with them, and nothing later."""
+
+    def deal(kind: str, start: int, end: int) -> Deal:
+        return Deal(Offer(kind, kind, seller, START + start, START + end, 60))
+
+    countered, auction = deal(COUNTERED, 0, 120), deal(AUCTION, 0, 120)
+    rule, again, later = deal(POSTED, 60, 120), deal(POSTED, 0, 60), deal(POSTED, 120, 180)
+    assert due_of([countered, auction]) == []
+    assert due_of([countered, auction, later]) == [countered, auction, later]
+    assert due_of([countered, auction, rule, again, later]) == [countered, auction, rule, again]
 
 
 def test_a_missing_reading_stays_missing() -> None:
@@ -119,6 +141,7 @@ def test_a_missing_reading_stays_missing() -> None:
 
 def test_the_table_shows_every_deal(seller: Any, buyer: Any) -> None:
     deal = Deal(offer(seller), trade="t", buyer=BUYER, agreed_wh=66, price_micro=250_000)
+    deal.why = "Sun house: good_price"
     deal.lines[seller.house.key] = {
         START + 60: line_of(settled(START + 60)),
         START + 120: line_of(settled(START + 120, received=None)),
@@ -126,7 +149,15 @@ def test_the_table_shows_every_deal(seller: Any, buyer: Any) -> None:
     head, *lines = table.text_of(table.rows([deal], {BUYER: "The flat"}))
     assert head.startswith("way to the trade")
     (line,) = lines
-    for word in ("posted price", "Sun house", "The flat", "66 at 0.25", "no reading", "0.016500", "settled"):
+    for word in (
+        "posted price, by rules (Sun house: good_price)",
+        "Sun house",
+        "The flat",
+        "66 at 0.25",
+        "no reading",
+        "0.016500",
+        "settled",
+    ):
         assert word in line
 
 
@@ -168,4 +199,4 @@ def test_houses_can_be_built() -> None:
         assert house.devices[0].kind == "meter"
         assert {device.profile for device in house.devices} == set(simulated.links)
     assert {house.key for house in HOUSES} == {"sun", "cell", "flat"}
-    assert set(bargains.KINDS) == {"posted price", "countered", "auction"}
+    assert set(bargains.KINDS) == {"posted price, by rules", "countered", "auction"}

@@ -85,7 +85,14 @@ async def run_verdict(
     street: Any = demo._street
     street.residents = (sun, cell, flat)
     deals = [deal(kind, cell if kind == COUNTERED else sun, **changed) for kind in KINDS]
+    demo._journal.deals += deals
     return await demo._judge(deals)
+
+
+@pytest.fixture(autouse=True)
+def _book_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These accounts don't change any more."""
+    monkeypatch.setattr(verdict, "SECONDS_TO_BOOK", 0.01)
 
 
 async def test_what_was_delivered_as_agreed_passes(
@@ -138,9 +145,10 @@ async def test_accounts_that_are_not_what_was_settled_fail(
 async def test_a_kind_that_is_missing_or_not_settled_fails(tmp_path: Path) -> None:
     sun = home(0, Node({}))
     unsettled = Deal(Offer(AUCTION, AUCTION, sun, START, START + 120, SLOT_S))
-    (finding,) = verdict.judge([unsettled])
-    assert not finding.good
-    assert "NOT SETTLED" in finding.text
+    too_little, not_settled = verdict.judge([unsettled])
+    assert not too_little.good
+    assert not not_settled.good
+    assert "NOT SETTLED" in not_settled.text
     demo = Demo(tmp_path, tmp_path, once=True)
     street: Any = demo._street
     street.residents = (sun,)
