@@ -43,13 +43,12 @@ def _voting(status: StatusView) -> str:
 
 def status_rows(status: StatusView, mining: MiningView) -> dict[str, object]:
     """Return a node's status by name, for people."""
-    behind = status.target_height - status.tip.height
     rows: dict[str, object] = {
         "community": f"{status.community} ({status.chain_id[:16]})",
         "version": status.version,
         "node": "-" if status.node is None else status.node.address,
         "height": f"{status.tip.height}, of {show_time(status.tip_time)}",
-        "in step": "yes" if status.synced else f"no, {behind} blocks behind",
+        "in step": "yes" if status.synced else f"no, {sync_text(status)}",
         "final": f"{status.final}, never undone up to there",
         "settled until": show_time(status.settled_until),
         "peers": status.peers,
@@ -62,6 +61,18 @@ def status_rows(status: StatusView, mining: MiningView) -> dict[str, object]:
     if status.parted:
         rows["parted"] = f"{status.parted} linked nodes have other final blocks"
     return rows
+
+
+def sync_text(status: StatusView) -> str:
+    """Return how far a node that is not in step has come."""
+    told = max(status.claimed_height, status.target_height)
+    match status.sync_phase:
+        case "headers":
+            return f"{status.target_height} of {told} headers are here"
+        case "snapshot":
+            return f"fetching a state, all {status.target_height} headers are here"
+        case _:
+            return f"{told - status.tip.height} blocks behind"
 
 
 def _mining(status: StatusView, mining: MiningView) -> str:

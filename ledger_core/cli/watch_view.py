@@ -8,6 +8,7 @@ from typing import Final
 from ledger_core.cli.offer_commands import offer_table
 from ledger_core.cli.output import one_line
 from ledger_core.cli.quantities import show_money, show_time
+from ledger_core.cli.status_commands import sync_text
 from ledger_core.cli.trade_commands import trade_table
 from ledger_core.client.views import AccountView, OfferView, StatusView, TradeView
 
@@ -51,7 +52,7 @@ def _head(picture: Picture, now: int) -> list[str]:
     status = picture.status
     if status is None:
         return [f"waiting for the node  {show_time(now)}"]
-    state = "in step" if status.synced else f"{status.target_height - status.tip.height} blocks behind"
+    state = "in step" if status.synced else sync_text(status)
     if not picture.connected:
         state = "NO CONNECTION, trying again"
     lines = [

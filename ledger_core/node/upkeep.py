@@ -10,7 +10,7 @@ from ledger_core.chain.model import ChainStore
 from ledger_core.chain.store.store import SqliteStore
 from ledger_core.errors import ChainError
 from ledger_core.node.chain_thread import ChainThread
-from ledger_core.node.engine.engine import Engine
+from ledger_core.node.engine.engine import Engine, Progress
 from ledger_core.node.engine.outputs import (
     BlockConnected,
     BranchParted,
@@ -85,18 +85,29 @@ def _log_split(event: Equivocation | BranchParted) -> None:
 
 async def tell_progress(thread: ChainThread, every_s: float = PROGRESS_EVERY_S) -> None:
     """Log how far the sync is while there is one, until cancelled."""
-    told: tuple[int, int] | None = None
+    told: str | None = None
     while True:
         await asyncio.sleep(every_s)
         progress = await thread.look(lambda engine, now: engine.progress(now))
         if not progress.synced:
-            now_at = (progress.height, progress.target)
-            if now_at != told:
-                _LOGGER.info("syncing: block %d of %d", *now_at)
-            told = now_at
+            line = _sync_line(progress)
+            if line != told:
+                _LOGGER.info("syncing: %s", line)
+            told = line
         elif told is not None:
             _LOGGER.info("synced: block %d", progress.height)
             told = None
+
+
+def _sync_line(progress: Progress) -> str:
+    top = max(progress.claimed, progress.target)
+    match progress.phase:
+        case "headers":
+            return f"header {progress.target} of {top}"
+        case "snapshot":
+            return f"fetching a state, all {progress.target} headers are here"
+        case _:
+            return f"block {progress.height} of {top}"
 
 
 async def prune(thread: ChainThread, store: SqliteStore, days: int, clock: Callable[[], float]) -> None:

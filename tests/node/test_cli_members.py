@@ -67,6 +67,22 @@ async def test_status_tells_why_there_are_no_blocks(cli: CliWorld) -> None:
     full = replace(status, mining_blocked="no room", disk_trouble="no room")
     rows = status_rows(full, replace(mining, on=True))
     assert (rows["mining"], rows["disk"]) == ("no: no room", "no room")
+    assert rows["in step"] == "yes"
+
+
+@pytest.mark.parametrize(
+    ("phase", "target", "text"),
+    [
+        ("headers", 40, "no, 40 of 90 headers are here"),
+        ("snapshot", 90, "no, fetching a state, all 90 headers are here"),
+        ("blocks", 40, "no, 88 blocks behind"),
+    ],
+)
+async def test_status_tells_how_far_a_sync_is(cli: CliWorld, phase: str, target: int, text: str) -> None:
+    async with NodeClient(cli.api.server.url, TOKEN) as client:
+        status, mining = await client.status(), await client.mining()
+    behind = replace(status, synced=False, sync_phase=phase, target_height=target, claimed_height=90)
+    assert status_rows(behind, mining)["in step"] == text
 
 
 async def test_a_payment_without_an_answer_is_sent_again_and_counts_once(

@@ -453,5 +453,24 @@ def test_progress_is_visible() -> None:
     net.settle()
     progress = node.engine.progress(net.now)
     assert (progress.height, progress.target, progress.synced) == (0, 60, False)
+    assert (progress.phase, progress.claimed) == ("snapshot", 60)
     assert progress.voting_blocked == SYNCING
-    assert net[HOMES[0]].engine.progress(net.now).synced
+    there = net[HOMES[0]].engine.progress(net.now)
+    assert there.synced
+    assert there.phase is None
+
+
+def test_a_sync_tells_what_it_fetches_and_how_high_its_peers_are() -> None:
+    net = snapshots()
+    node = net.add("eva")
+    net.mute = lambda _source, _target, message: isinstance(message, Headers)
+    net.link("eva", "anna")
+    net.settle()
+    progress = node.engine.progress(net.now)
+    assert (progress.phase, progress.target, progress.claimed) == ("headers", 0, 60)
+    whole = net.add("fred", full_sync=True)
+    net.mute = lambda _source, _target, message: isinstance(message, Bodies)
+    net.link("fred", "anna")
+    net.settle()
+    progress = whole.engine.progress(net.now)
+    assert (progress.phase, progress.height, progress.claimed) == ("blocks", 0, 60)

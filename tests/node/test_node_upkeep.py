@@ -81,9 +81,11 @@ async def test_a_sync_tells_how_far_it_is(caplog: pytest.LogCaptureFixture) -> N
     caplog.set_level(logging.INFO)
     asked = thread(
         Progress(0, 0, True, None, None),
-        Progress(5, 90, False, None, None),
-        Progress(5, 90, False, None, None),
-        Progress(60, 90, False, None, None),
+        Progress(0, 40, False, None, None, phase="headers", claimed=90),
+        Progress(0, 90, False, None, None, phase="snapshot", claimed=90),
+        Progress(5, 60, False, None, None, phase="blocks", claimed=90),
+        Progress(5, 60, False, None, None, phase="blocks", claimed=90),
+        Progress(60, 90, False, None, None, phase="blocks", claimed=80),
         Progress(90, 90, True, None, None),
     )
     task = asyncio.create_task(upkeep.tell_progress(asked, 0.001))
@@ -91,6 +93,8 @@ async def test_a_sync_tells_how_far_it_is(caplog: pytest.LogCaptureFixture) -> N
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert [record.message for record in caplog.records if record.name == upkeep.__name__] == [
+        "syncing: header 40 of 90",
+        "syncing: fetching a state, all 90 headers are here",
         "syncing: block 5 of 90",
         "syncing: block 60 of 90",
         "synced: block 90",

@@ -81,6 +81,8 @@ async def status(backend: Backend, _call: Call) -> model.StatusView:
             voting_blocked=voting_blocked,
             mining_hold=mining_hold,
             voting_hold=voting_hold,
+            sync_phase=progress.phase,
+            claimed_height=progress.claimed,
             disk_trouble=backend.disk_trouble,
             parted=progress.parted,
             cursor=backend.events.cursor,

@@ -107,7 +107,7 @@ class StatusView(View, frozen=True):
     chain_id: Hex32
     tip: AsOf
     tip_time: Seconds
-    target_height: Annotated[int, Meta(description="Height of the best branch known.")]
+    target_height: Annotated[int, Meta(description="Height of the best branch whose headers are here.")]
     synced: bool
     justified: int
     final: Annotated[int, Meta(description="Height of the last final block: never undone.")]
@@ -131,8 +131,18 @@ class StatusView(View, frozen=True):
     ] = None
     voting_hold: Annotated[
         str | None,
-        Meta(description="Code of `voting_blocked`: switched_off, other_copy, clock_wrong, syncing."),
+        Meta(
+            description="Code of `voting_blocked`: "
+            "switched_off, other_copy, clock_wrong, syncing, not_a_node, no_peer, watching."
+        ),
     ] = None
+    sync_phase: Annotated[
+        str | None,
+        Meta(description="What is being fetched: headers, snapshot or blocks; null: the node is synced."),
+    ] = None
+    claimed_height: Annotated[
+        int, Meta(description="The highest block that a linked node says it has; not verified.")
+    ] = 0
     parted: Annotated[
         int, Meta(description="Linked nodes to which other blocks are final than to this one.")
     ] = 0

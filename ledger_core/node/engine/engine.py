@@ -77,13 +77,17 @@ class Progress(Struct, frozen=True):
 
     height: int
     target: int
-    """Height of the best branch known."""
+    """Height of the best branch whose headers are here."""
     synced: bool
     mining_blocked: Hold | None
     """Why the node does not mine now."""
     voting_blocked: Hold | None
     parted: int = 0
     """Linked nodes to which other blocks are final."""
+    phase: str | None = None
+    """What is being fetched: headers, snapshot, blocks; None: the node is synced."""
+    claimed: int = 0
+    """Height of the highest block that a peer says it has."""
 
 
 class NodeData(Struct, frozen=True):
@@ -158,6 +162,7 @@ class Engine:
 
     def progress(self, now: float) -> Progress:
         """Return how far the node has come, and what it does not do."""
+        claims = [peer.tip.height for peer in self.peers.values()]
         return Progress(
             self.chain.height,
             max(self._bodies.target_height, self._snapshots.height),
@@ -165,6 +170,8 @@ class Engine:
             self._ready.mining_blocked(now),
             self._ready.voting_blocked(now),
             self._forks.count,
+            None if self.synced else self._snapshots.fetched or "blocks",
+            max(claims, default=0),
         )
 
     @property

@@ -103,6 +103,12 @@ class SnapshotSync:
         """Height of the headers that are here."""
         return len(self._staging)
 
+    @property
+    def fetched(self) -> str | None:
+        """What is being fetched, `headers` or `snapshot`; None: nothing, here."""
+        has_headers = self._phase in (Phase.OFFERS, Phase.CONTENTS)
+        return ("snapshot" if has_headers else "headers") if self.active else None
+
     def next_time(self) -> float | None:
         """Return when something is due."""
         if not self.active:
