@@ -74,7 +74,8 @@ def modbus_params(settings: LinkSettings) -> ModbusParams:
         case LinkKind.RTU_OVER_UDP:
             raise SettingsError(
                 "Home Assistant's shared Modbus connection does not carry RTU over UDP; "
-                "use a connection of our own"
+                "use a connection of our own",
+                "shared_rtu_over_udp",
             )
 
 

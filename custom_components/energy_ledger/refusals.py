@@ -7,7 +7,9 @@ the ledger's own sentence.
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from homeassistant.core import HomeAssistant
 from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
+from homeassistant.helpers.translation import async_get_translations
 
 from ledger_core.client import ClientError, RefusedError
 from ledger_core.errors import LedgerError
@@ -48,12 +50,16 @@ REFUSALS: Final[Mapping[str, Mapping[str, Shown]]] = {
     "acceptance_expired": {"valid_until": _time},
     "acceptance_unknown": {"acceptance": _plain},
     "already_scored": {},
+    "asset_booked": {},
+    "asset_capacity_missing": {},
+    "asset_energy_above_capacity": {"capacity_wh": _energy, "energy_wh": _energy},
     "asset_missing": {},
     "asset_not_a_supplier": {"kind": _plain},
     "asset_unknown": {"asset": _plain},
     "auction_closed": {"closes": _time},
     "auction_closes": {"closes": _time},
     "auction_limits": {"ceiling": _money, "price": _money, "reserve": _money},
+    "authority_missing": {},
     "below_minimum_fill": {"minimum": _quantity, "wanted": _quantity},
     "bid_above_ceiling": {"ceiling": _money, "price": _money},
     "bid_below_reserve": {"price": _money, "reserve": _money},
@@ -69,7 +75,9 @@ REFUSALS: Final[Mapping[str, Mapping[str, Shown]]] = {
     "member_revoked": {},
     "member_unknown": {},
     "meter_ambiguous": {},
+    "meter_carrier": {"carrier": _plain},
     "meter_missing": {},
+    "meter_unknown": {},
     "minimum_above_quantity": {"min_quantity": _quantity, "quantity": _quantity},
     "money_not_prepaid": {},
     "not_author": {},
@@ -85,6 +93,7 @@ REFUSALS: Final[Mapping[str, Mapping[str, Shown]]] = {
     "partial_refused": {"left": _quantity, "wanted": _quantity},
     "power_unavailable": {"left_w": _power, "wanted_w": _power, "slot": _time},
     "quantity_exceeds_open": {"left": _quantity, "wanted": _quantity},
+    "rating_below_booked": {"booked_w": _power, "rating_w": _power, "slot": _time},
     "record_unknown": {"record": _plain},
     "role_missing": {"role": _plain},
     "slot_misaligned": {"slot_s": _plain},
@@ -125,6 +134,19 @@ def refusal_of(error: LedgerError, unit: str = "") -> HomeAssistantError:
         translation_key=f"refused_{error.code}",
         translation_placeholders={name: show(error.details[name], unit) for name, show in figures.items()},
     )
+
+
+async def async_reason(hass: HomeAssistant, error: LedgerError) -> str:
+    """Return why the ledger refuses, in the system's language; in its own words where there is no text.
+
+    For texts with a place for a reason: forms and repairs.
+    """
+    refusal = refusal_of(error)
+    if refusal.translation_key in (None, "refused"):
+        return error.message
+    texts = await async_get_translations(hass, hass.config.language, "exceptions", [DOMAIN])
+    text = texts.get(f"component.{DOMAIN}.exceptions.{refusal.translation_key}.message", error.message)
+    return text.format_map(refusal.translation_placeholders or {})
 
 
 def _unanswered(error: LedgerError) -> HomeAssistantError:

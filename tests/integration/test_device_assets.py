@@ -236,6 +236,7 @@ async def test_two_meters_ask_for_a_choice(
 async def test_what_the_ledger_refuses_is_an_issue(
     hass: HomeAssistant, node: ApiWorld, make_entry: EntryMaker
 ) -> None:
+    hass.config.language = "de"
     async with simulated("goodwe_et") as home:
         fuller = device(home, "goodwe_et", "battery", capacity_wh=None)
         entry = await make_entry(node, subentries=[*parts(home, "meter"), fuller])
@@ -245,7 +246,9 @@ async def test_what_the_ledger_refuses_is_an_issue(
         status = registrar.status(battery.settings.subentry_id)
         assert status.code == "asset_capacity_missing"
         name = issue_id(registration.ISSUE_REFUSED, battery.settings.subentry_id)
-        assert ir.async_get(hass).async_get_issue(DOMAIN, name) is not None
+        issue = ir.async_get(hass).async_get_issue(DOMAIN, name)
+        assert issue is not None
+        assert (issue.translation_placeholders or {})["reason"] == "Die Kapazität in Wh fehlt."
         # It is not sent again at once …
         await registrar.async_reconcile()
         assert registrar.status(battery.settings.subentry_id) is status

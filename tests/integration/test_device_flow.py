@@ -156,9 +156,9 @@ async def test_an_inverter_by_its_address(hass: HomeAssistant, entry: MockConfig
 @pytest.mark.parametrize(
     ("typed", "error", "detail"),
     [
-        ({"host": "two words"}, "invalid_address", "is no address"),
-        ({"host": "192.0.2.7:502"}, "invalid_address", "is no address"),
-        ({"host": " "}, "invalid_address", "is no address"),
+        ({"host": "two words"}, "host_invalid", "is no address"),
+        ({"host": "192.0.2.7:502"}, "host_invalid", "is no address"),
+        ({"host": " "}, "host_invalid", "is no address"),
         ({"host": "127.0.0.1", "port": 1}, "cannot_connect", "connection refused"),
     ],
 )
@@ -252,8 +252,7 @@ async def test_over_the_shared_connection(hass: HomeAssistant, entry: MockConfig
     async with simulated("goodwe_et", "fronius_gen24") as home:
         flow = await (await Flow.add(hass, entry)).go("network")
         await flow.type(**{**address(home, "goodwe_et"), "more": {**shared, "kind": "rtu_over_udp"}})
-        flow.asks("network", base="invalid_address")
-        assert "RTU over UDP" in flow.detail()
+        flow.asks("network", base="shared_rtu_over_udp")
         await flow.type(**{**address(home, "fronius_gen24"), "more": shared}, unit=1)
         await flow.asks("kind").type(kind="meter")
         await flow.asks("figures").type(name="Meter", rating_w=20_000, poll_s=10)
@@ -268,7 +267,7 @@ async def test_a_serial_line(hass: HomeAssistant, entry: MockConfigEntry) -> Non
     flow = await (await Flow.add(hass, entry)).go("serial")
     flow.asks("serial")
     await flow.type(device=" ", baudrate=9600, parity="even", more=line)
-    flow.asks("serial", base="invalid_address")
+    flow.asks("serial", base="serial_device_missing")
     await flow.type(device="/dev/no-such-tty", baudrate=9600, parity="even", unit=1, more=line)
     flow.asks("serial", base="cannot_connect")
     assert "/dev/no-such-tty" in flow.detail()
@@ -340,7 +339,16 @@ async def test_a_search(hass: HomeAssistant, entry: MockConfigEntry) -> None:
         suggested = flow.asks("search").suggested()
         assert "502" in suggested["ports"]
         await flow.type(networks="127.0.0.1/8", ports=ports)
-        flow.asks("search", base="invalid_search")
+        flow.asks("search", base="network_too_large")
+        assert (flow.detail("part"), flow.detail("most")) == ("127.0.0.1/8", "1024")
+        for field, wrong, error in (
+            ("networks", "192.0.2.0/33", "network_invalid"),
+            ("networks", " ", "addresses_count"),
+            ("ports", "http", "port_invalid"),
+            ("ports", ",", "ports_count"),
+        ):
+            await flow.type(**{"networks": "127.0.0.1", "ports": ports, field: wrong})
+            flow.asks("search", base=error)
         await flow.type(networks="127.0.0.1", ports="1")
         flow.asks("search", base="nothing_found")
         assert flow.suggested() == {"networks": "127.0.0.1", "ports": "1"}

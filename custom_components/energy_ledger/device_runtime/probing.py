@@ -106,7 +106,10 @@ async def _source(
     if not wish.shared:
         link = link_pool(hass).open_link(wish.settings.endpoint)
         if link is None:
-            raise SettingsError(f"the link to {wish.settings.endpoint} was closed meanwhile; try again")
+            endpoint = wish.settings.endpoint
+            raise SettingsError(
+                f"the link to {endpoint} was closed meanwhile; try again", "link_closed", endpoint=endpoint
+            )
         yield link
         return
     wanted = set(units or ())

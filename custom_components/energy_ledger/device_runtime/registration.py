@@ -25,6 +25,7 @@ from ledger_core.records.types import AssetKind
 
 from ..const import DOMAIN, issue_id
 from ..devices.readings import Field
+from ..refusals import async_reason
 from .runtime import DeviceRuntime
 from .settings import STORES
 from .storage import DeviceStore
@@ -279,14 +280,17 @@ class AssetRegistrar:
             if error.code in _NOT_APPROVED:
                 sent.error = await self._proposed(asset, sent, error, changes=changes)
             else:
-                sent.error = AssetStatus(AssetState.REFUSED, error.message, error.code)
+                sent.error = await self._refused(error)
             _LOGGER.warning("%s: the ledger refuses the asset: %s", asset, error)
         except ClientError as error:
             return AssetStatus(AssetState.NODE_AWAY, error.message, error.code)
         except LedgerError as error:
-            sent.error = AssetStatus(AssetState.REFUSED, error.message, error.code)
+            sent.error = await self._refused(error)
         self._sent[asset] = sent
         return sent.error or AssetStatus(AssetState.WAITING)
+
+    async def _refused(self, error: LedgerError) -> AssetStatus:
+        return AssetStatus(AssetState.REFUSED, await async_reason(self._hass, error), error.code)
 
     async def _proposed(
         self, asset: str, sent: _Sent, refusal: RefusedError, *, changes: bool
@@ -302,7 +306,8 @@ class AssetRegistrar:
         latest = bytes.fromhex(self._in_chain()[asset].record) if changes else None
         proposal = await home.propose(asset_body(home.stamp(), sent.terms, latest))
         sent.proposed_at = self._clock()
-        return AssetStatus(AssetState.NOT_APPROVED, refusal.message, refusal.code, proposal)
+        reason = await async_reason(self._hass, refusal)
+        return AssetStatus(AssetState.NOT_APPROVED, reason, refusal.code, proposal)
 
     async def _submit(self, home: Home, terms: AssetTerms, *, changes: bool) -> str:
         if not changes:

@@ -44,17 +44,28 @@ def parse_networks(text: str) -> list[str]:
             net = ipaddress.ip_network(part, strict=False)
         except ValueError:
             if "/" in part:
-                raise SettingsError(f"{part!r} is no network; right would be 192.0.2.0/24") from None
+                raise SettingsError(
+                    f"{part!r} is no network; right would be 192.0.2.0/24", "network_invalid", part=part
+                ) from None
             hosts.append(part)
             continue
         if net.num_addresses > MOST_HOSTS:
             raise SettingsError(
-                f"{part} has {net.num_addresses} addresses; at most {MOST_HOSTS} are searched"
+                f"{part} has {net.num_addresses} addresses; at most {MOST_HOSTS} are searched",
+                "network_too_large",
+                part=part,
+                count=net.num_addresses,
+                most=MOST_HOSTS,
             )
         hosts += [str(host) for host in net.hosts()]
     unique = list(dict.fromkeys(hosts))
     if not 0 < len(unique) <= MOST_HOSTS:
-        raise SettingsError(f"{len(unique)} addresses to search; right would be 1 to {MOST_HOSTS}")
+        raise SettingsError(
+            f"{len(unique)} addresses to search; right would be 1 to {MOST_HOSTS}",
+            "addresses_count",
+            count=len(unique),
+            most=MOST_HOSTS,
+        )
     return unique
 
 
@@ -63,11 +74,18 @@ def parse_ports(text: str) -> list[int]:
     ports: list[int] = []
     for part in text.replace(",", " ").split():
         if not part.isdecimal() or not 1 <= int(part) <= 65_535:
-            raise SettingsError(f"{part!r} is no port; right would be a number from 1 to 65535")
+            raise SettingsError(
+                f"{part!r} is no port; right would be a number from 1 to 65535", "port_invalid", part=part
+            )
         ports.append(int(part))
     unique = list(dict.fromkeys(ports))
     if not 0 < len(unique) <= _MOST_PORTS:
-        raise SettingsError(f"{len(unique)} ports to try; right would be 1 to {_MOST_PORTS}")
+        raise SettingsError(
+            f"{len(unique)} ports to try; right would be 1 to {_MOST_PORTS}",
+            "ports_count",
+            count=len(unique),
+            most=_MOST_PORTS,
+        )
     return unique
 
 

@@ -33,7 +33,17 @@ class DeviceError(Exception):
 
 
 class SettingsError(DeviceError):
-    """A link, unit or device setting can't be right; the message says which and what would be."""
+    """A link, unit or device setting can't be right; the message says which and what would be.
+
+    What a user can mistype has a `key` besides, by which a text in the user's language is found; it shows the
+    `figures`.
+    """
+
+    def __init__(self, message: str, key: str = "", **figures: object) -> None:
+        """Say what is wrong."""
+        super().__init__(message)
+        self.key = key
+        self.figures = figures
 
 
 class LinkError(DeviceError):

@@ -18,6 +18,7 @@ from ..const import (
     DOMAIN,
 )
 from ..key_store import async_key_store
+from ..refusals import async_reason
 
 NOT_SET_UP: Final = (ConfigEntryState.SETUP_ERROR, ConfigEntryState.SETUP_RETRY)
 """An entry whose set-up failed: nothing listens for what is changed to mend it."""
@@ -67,7 +68,7 @@ class FlowBase(ConfigFlow):
         try:
             data = await self.plan.prepare(self.signer)
         except (LedgerError, OSError) as error:
-            reason = error.message if isinstance(error, LedgerError) else str(error)
+            reason = await async_reason(self.hass, error) if isinstance(error, LedgerError) else str(error)
             return self.async_show_form(
                 step_id="prepare",
                 errors={"base": "cannot_prepare"},

@@ -64,7 +64,7 @@ class AskingFlow(ConfigSubentryFlow):
             try:
                 hosts, ports = parse_networks(user_input["networks"]), parse_ports(user_input["ports"])
             except SettingsError as error:
-                self._faults.add("base", "invalid_search", detail=error)
+                self._faults = checks.of_settings(error, "invalid_search")
             else:
                 work = async_search(self.hass, hosts, ports, profiles, self.async_update_progress)
                 return await self._ask(work, "searching", "search")
@@ -88,7 +88,7 @@ class AskingFlow(ConfigSubentryFlow):
             try:
                 settings, any_port = forms.network_link(user_input, _TIMEOUT_S)
             except SettingsError as error:
-                self._faults.add("base", "invalid_address", detail=error)
+                self._faults = checks.of_settings(error, "invalid_address")
             else:
                 work = async_probe(self.hass, _wish(user_input, settings, any_port), profiles)
                 return await self._ask(work, "asking_network", "network")
@@ -102,7 +102,7 @@ class AskingFlow(ConfigSubentryFlow):
             try:
                 settings = forms.serial_link(user_input, _TIMEOUT_S)
             except SettingsError as error:
-                self._faults.add("base", "invalid_address", detail=error)
+                self._faults = checks.of_settings(error, "invalid_address")
             else:
                 work = async_probe(self.hass, _wish(user_input, settings), profiles)
                 return await self._ask(work, "asking_serial", "serial")

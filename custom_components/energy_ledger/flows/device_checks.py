@@ -44,14 +44,22 @@ class Faults:
         return bool(self.errors)
 
 
+def of_settings(error: SettingsError, otherwise: str) -> Faults:
+    """What can't be right in what was typed; `otherwise` shows the error's own words."""
+    faults = Faults()
+    faults.add("base", error.key or otherwise, detail=error, **error.figures)
+    return faults
+
+
 def of_probe(error: DeviceError) -> Faults:
     """Why no device was found at an address."""
+    if isinstance(error, SettingsError):
+        return of_settings(error, "invalid_address")
     faults = Faults()
     keys: tuple[tuple[type[DeviceError], str], ...] = (
         (UnknownDevice, "unknown_device"),
         (NotDetected, "no_device"),
         (HostSilent, "host_silent"),
-        (SettingsError, "invalid_address"),
         (LinkError, "cannot_connect"),
         (ExceptionReply, "no_device"),
     )

@@ -119,7 +119,9 @@ def network_link(typed: Mapping[str, Any], timeout_s: float) -> tuple[LinkSettin
     """The link that was typed, and whether its port was left open. Raises SettingsError."""
     host = str(typed["host"]).strip().removeprefix("[").removesuffix("]")
     if not host or any(char.isspace() or char in "/@?#" for char in host) or _port_in(host):
-        raise SettingsError(f"{host!r} is no address; right would be a host name or an IP address")
+        raise SettingsError(
+            f"{host!r} is no address; right would be a host name or an IP address", "host_invalid", host=host
+        )
     port = typed.get("port")
     kind = LinkKind(typed["more"]["kind"])
     settings = LinkSettings(kind=kind, host=host, timeout_s=timeout_s)

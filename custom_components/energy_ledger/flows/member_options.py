@@ -5,6 +5,7 @@ from typing import Any
 
 import probatio as vol
 from homeassistant.config_entries import ConfigFlowResult, OptionsFlow
+from homeassistant.core import HomeAssistant
 from homeassistant.helpers.selector import (
     NumberSelector,
     NumberSelectorConfig,
@@ -31,6 +32,7 @@ from ledger_core.records.members import Member
 from ledger_core.records.types import Role
 
 from ..data import EnergyLedgerData
+from ..refusals import async_reason
 
 CONF_ROLES = "roles"
 CONF_VALID_DAYS = "valid_days"
@@ -88,7 +90,7 @@ class MemberSteps(OptionsFlow):
                         expires, roles, addresses or None
                     )
                 except LedgerError as error:
-                    errors, placeholders = _refusal(error)
+                    errors, placeholders = await _refusal(self.hass, error)
                 else:
                     return await self.async_step_invited()
         days = NumberSelectorConfig(min=1, max=90, step=1, mode=NumberSelectorMode.BOX)
@@ -148,7 +150,7 @@ class MemberSteps(OptionsFlow):
                 roles = roles_value(user_input[CONF_ROLES])
                 await self._data.home.change_member(member.member.key, roles=roles)
             except LedgerError as error:
-                errors, placeholders = _refusal(error)
+                errors, placeholders = await _refusal(self.hass, error)
             else:
                 return self._done()
         schema = vol.Schema({vol.Required(CONF_ROLES, default=list(member.roles)): _roles_selector()})
@@ -167,7 +169,7 @@ class MemberSteps(OptionsFlow):
             try:
                 self._proposal = await self._data.home.read_proposal(user_input[CONF_PROPOSAL])
             except ClientError as error:
-                errors, placeholders = _refusal(error)
+                errors, placeholders = await _refusal(self.hass, error)
             except LedgerError as error:
                 errors, placeholders = {CONF_PROPOSAL: "proposal_invalid"}, {"reason": error.message}
             else:
@@ -191,7 +193,7 @@ class MemberSteps(OptionsFlow):
             try:
                 await self._data.home.agree(proposal)
             except LedgerError as error:
-                errors, placeholders = _refusal(error)
+                errors, placeholders = await _refusal(self.hass, error)
             else:
                 return self._done()
         return self.async_show_form(
@@ -229,7 +231,7 @@ def _place_errors(places: list[str]) -> tuple[dict[str, str], dict[str, str]]:
     return {}, {}
 
 
-def _refusal(error: LedgerError) -> tuple[dict[str, str], dict[str, str]]:
+async def _refusal(hass: HomeAssistant, error: LedgerError) -> tuple[dict[str, str], dict[str, str]]:
     """Return the form's error for what the ledger or the way to it refuses."""
     away = isinstance(error, ClientError) and not isinstance(error, RefusedError)
-    return {"base": "cannot_connect" if away else "refused"}, {"reason": error.message}
+    return {"base": "cannot_connect" if away else "refused"}, {"reason": await async_reason(hass, error)}

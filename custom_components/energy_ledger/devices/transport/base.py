@@ -106,7 +106,9 @@ class LinkSettings:
         """Check every figure; the message names the setting and what would be right."""
         if self.kind is LinkKind.SERIAL:
             if not self.device:
-                raise SettingsError("a serial link needs a device, for instance /dev/ttyUSB0")
+                raise SettingsError(
+                    "a serial link needs a device, for instance /dev/ttyUSB0", "serial_device_missing"
+                )
         elif not self.host:
             raise SettingsError("a network link needs a host name or address")
         _check("port", self.port, 1, 65535)
