@@ -18,9 +18,11 @@ import aiohttp
 from msgspec.structs import replace
 
 from ledger_core.chain.pending import NodeKeys
+from ledger_core.cli.history_command import happened
+from ledger_core.client.evidence import EVENT, publish_evidence
 from ledger_core.community import Founder, Genesis
 from ledger_core.errors import LedgerError
-from ledger_core.keys import SoftwareSigner
+from ledger_core.keys import SoftwareSigner, address
 from ledger_core.node.bridge_limits import kind_of
 from ledger_core.node.messages import (
     MAX_BODIES,
@@ -31,112 +33,49 @@ from ledger_core.node.messages import (
     GetCompact,
     GetHeaders,
     Headers,
-    Hello,
     Inventory,
-    Message,
     NewBlock,
     Pong,
     Records,
     SealedHeader,
-    Status,
-    decode_message,
+    Votes,
     encode_message,
 )
 from ledger_core.node.peers import LocalNode
-from ledger_core.node.peers.assembler import Assembler
 from ledger_core.node.peers.errors import HandshakeError, RefusedByPeer
-from ledger_core.node.peers.frames import Close, FrameType, Lane, More, Start
+from ledger_core.node.peers.frames import FrameType, Lane, message_frames
 from ledger_core.node.peers.handshake import Initiator
 from ledger_core.records.block import Block, decode_header, header_hash, miner_message
-from ledger_core.records.codec import Envelope, encode_body, open_envelope, record_prefix, sign_record
+from ledger_core.records.codec import (
+    Envelope,
+    encode_body,
+    open_envelope,
+    record_message,
+    record_prefix,
+    sign_record,
+)
 from ledger_core.records.money import Transfer, TransferKind
 from ledger_core.records.types import Role
+from ledger_core.records.votes import VOTE_NONCE, Vote, VoteBundle
 from ledger_core.rules.apply import apply_block
 from ledger_core.rules.assemble import assemble, seal, search_nonce
 from ledger_core.rules.genesis import genesis_state
 from ledger_core.rules.prepare import prepare_block
-from tests.node.peer_world import RawPeer
-from tests.node.processes import HOUSEHOLD, Household, Street, seeded, street
+from tests.node.attacker import ANSWER_S, Attacker, attacker
+from tests.node.processes import HOUSEHOLD, Household, Street, seeded, street, until
 
 HONEST = 3
-ANSWER_S = 30.0
+MALLORY = seeded("mallory node")
+"""The node key of the one hostile member that may mine and vote."""
+LIAR = address(seeded("mallory home").public_key)
 MOST_MIB = 200
+"""An honest node's memory at its most. What it keeps for peers is bounded by its settings: 16 MiB of bodies
+ahead, 8 MiB each of recent blocks and of waiting records, 8 MiB of what waits to be sent to each."""
 AHEAD_S = 100
 FUZZED = 150
 
 
-class Attacker(RawPeer):
-    """A member's node in the hands of a test."""
-
-    def __init__(
-        self, websocket: aiohttp.ClientWebSocketResponse, signer: SoftwareSigner, home: Street
-    ) -> None:
-        self.websocket = websocket
-        self.signer = signer
-        self.key = signer.public_key
-        self.street = home
-
-    @property
-    def genesis(self) -> Genesis:
-        return self.street.genesis
-
-    def status(self, height: int = 0, justified: int = 0) -> Status:
-        """A claim about this attacker's chain."""
-        chain_id = self.genesis.chain_id
-        tip = BlockRef(height, os.urandom(32) if height else chain_id)
-        return Status(int(time.time()), tip, justified, BlockRef(0, chain_id))
-
-    async def greet(self, status: Status | None = None) -> None:
-        await self.say(Hello(status or self.status(), 1, "hostile"))
-
-    async def say(self, message: Message) -> None:
-        payload = encode_message(message)
-        lane = Lane.BULK if isinstance(message, Headers | Bodies) else Lane.URGENT
-        await self.send_message(kind_of(message), payload, lane)
-
-    async def messages(self) -> AsyncIterator[Message]:
-        """Give what the node says, until it ends the link."""
-        assembler = Assembler()
-        async for frame in self.frames():
-            if isinstance(frame, Close):
-                return
-            done = None
-            if isinstance(frame, Start):
-                done = assembler.start(frame, float("inf"))
-            elif isinstance(frame, More):
-                done = assembler.more(frame)
-            if done is not None:
-                yield decode_message(bytes(done.payload))
-
-    async def was_dropped(self) -> bool:
-        """Read on until the node ends the link; False where it does not."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(ANSWER_S):
-                async for _ in self.frames():
-                    pass
-                return True
-        return False
-
-
 type Attack = Callable[[Attacker], Awaitable[None]]
-
-
-@asynccontextmanager
-async def attacker(homes: Street, target: Household, signer: SoftwareSigner) -> AsyncIterator[Attacker]:
-    """Link a hostile member with a node."""
-    async with (
-        aiohttp.ClientSession() as client,
-        client.ws_connect(
-            f"ws://127.0.0.1:{target.node.port}/peer", autoping=False, max_msg_size=2**23
-        ) as socket,
-    ):
-        initiator = Initiator(LocalNode(signer, homes.genesis.chain_id, "hostile"), target.node_key)
-        await socket.send_bytes(initiator.opening())
-        initiator.answer(await socket.receive_bytes(timeout=ANSWER_S))
-        await socket.send_bytes(initiator.proof())
-        made = Attacker(socket, signer, homes)
-        made.session = initiator.verdict(await socket.receive_bytes(timeout=ANSWER_S))
-        yield made
 
 
 # What attackers do: each ends with the link's end
@@ -243,6 +182,47 @@ async def fuzzes(peer: Attacker) -> None:
         await peer.send_message(kind_of(message), bytes(payload))
 
 
+async def shows_an_invalid_block_with_work(peer: Attacker) -> None:
+    """A miner's block, rightly mined and signed, in which somebody pays who is no member."""
+    await peer.greet()
+    stranger = SoftwareSigner.generate()
+    payment = Transfer(
+        author=stranger.public_key,
+        created=int(time.time()),
+        nonce=bytes(8),
+        kind=TransferKind.PAY,
+        to=peer.key,
+        amount=1,
+        reference=None,
+    )
+    block = await peer.block_on_next(MALLORY, sign_record(payment, peer.genesis.chain_id, stranger))
+    await peer.announce(block)
+    async for message in peer.messages():
+        if isinstance(message, GetBodies | GetCompact):
+            await peer.say(Bodies((Body(block.hash, block.body),)))
+
+
+async def votes_twice(peer: Attacker) -> None:
+    """A member's own node signs two votes for one checkpoint, from two sources."""
+    await peer.greet()
+    client = peer.street[0].node.client
+    index = genesis_state(peer.genesis).node_keys[MALLORY.public_key]
+    async for message in peer.messages():
+        if not isinstance(message, NewBlock):
+            continue
+        target = decode_header(message.sealed.header)
+        interval = peer.genesis.parameters.checkpoint_interval
+        if target.height % interval or not message.final < message.justified < target.height:
+            continue
+        for height in (message.final, message.justified):
+            source = bytes.fromhex((await client.block(height)).hash)
+            link = (height, source, target.height, header_hash(message.sealed.header))
+            vote = Vote(MALLORY.public_key, target.time, VOTE_NONCE, *link)
+            signature = MALLORY.sign(record_message(peer.genesis.chain_id, encode_body(vote)))
+            await peer.say(Votes((VoteBundle(target.time, *link, index.to_bytes(2) + signature),)))
+        return
+
+
 ATTACKS: dict[str, Attack] = {
     attack.__name__: attack
     for attack in (
@@ -258,11 +238,60 @@ ATTACKS: dict[str, Attack] = {
         floods,
         asks_without_end,
         fuzzes,
+        shows_an_invalid_block_with_work,
+        votes_twice,
     )
 }
 
-HELD_BACK = (floods, asks_without_end)
-"""A busy node reads these no faster than it may, so that the flood stands in the attacker's own queue."""
+NOT_DROPPED = (floods, asks_without_end, votes_twice)
+"""A busy node reads floods no faster than it may, so that they stand in the attacker's own queue; and whoever
+passes on conflicting votes may be honest."""
+
+
+# What goes on beside everything else
+
+
+async def withholds_bodies(peer: Attacker, asked: asyncio.Event) -> None:
+    """Show a block with real work on a branch that claims to be the best, and give no body."""
+    await peer.greet()
+    await peer.announce(await peer.block_on_next(MALLORY))
+    async for message in peer.messages():
+        if isinstance(message, GetBodies | GetCompact):
+            asked.set()
+
+
+async def is_slow(peer: Attacker, chunks: list[int]) -> None:
+    """Ask much and read none of the answers; send a large message, one chunk at a time."""
+    await peer.greet()
+    for _ in range(50):
+        await peer.say(GetHeaders((BlockRef(0, peer.genesis.chain_id),), 2000))
+    content = encode_message(Bodies((Body(bytes(32), bytes(1024 * 1024)),)))
+    with suppress(ConnectionError):
+        for frame in message_frames(Lane.BULK, kind_of(Bodies), content):
+            await peer.send_plain(frame)
+            chunks.append(len(frame))
+            await asyncio.sleep(1)
+
+
+async def keeps_asking(target: Household, answers: list[int]) -> None:
+    """Ask the node's API all the time; a question without an answer fails the test."""
+    while True:
+        answers.append((await target.node.status()).tip.height)
+        await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def beside(*work: Awaitable[None]) -> AsyncIterator[None]:
+    """Do some work beside the block; where it fails, so does the block."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(_run(each)) for each in work]
+        yield
+        for task in tasks:
+            task.cancel()
+
+
+async def _run(work: Awaitable[None]) -> None:
+    await work
 
 
 def private_branch(genesis: Genesis, miner: SoftwareSigner, number: int) -> Iterator[Block]:
@@ -337,34 +366,44 @@ async def replays_a_handshake(homes: Street, target: Household, signer: Software
 
 
 async def test_honest_nodes_outlive_hostile_members(tmp_path: Path) -> None:
-    evil = {name: seeded(name) for name in (*ATTACKS, "replayer")}
-    mallory = seeded("mallory node")
+    evil = {name: seeded(name) for name in (*ATTACKS, "replayer", "withholder", "slow")}
     others = [
         *(_founder(name, int(Role.HOME), signer) for name, signer in evil.items()),
-        _founder("mallory", HOUSEHOLD, mallory),
+        _founder("mallory", HOUSEHOLD, MALLORY),
     ]
+    withheld = asyncio.Event()
+    chunks: list[int] = []
+    answers: list[int] = []
     async with street(tmp_path, HONEST, others=others) as homes:
         target = homes[0]
         await homes.until(lambda: homes.all_final(8), "the honest nodes have final blocks")
-        for name, attack in ATTACKS.items():
-            async with attacker(homes, target, evil[name]) as peer:
-                with suppress(ConnectionError, TimeoutError):
-                    async with asyncio.timeout(ANSWER_S):
-                        await attack(peer)
-                if attack not in HELD_BACK:
-                    assert await peer.was_dropped(), f"{name}\n{target.node.log[-2000:]}"
-            assert (await target.node.status()).synced, name
+        async with (
+            attacker(homes, target, evil["withholder"]) as withholder,
+            attacker(homes, target, evil["slow"]) as slow,
+            beside(
+                withholds_bodies(withholder, withheld), is_slow(slow, chunks), keeps_asking(target, answers)
+            ),
+        ):
+            await until(withheld.is_set, "the bodies were asked for")
+            await homes.until(lambda: homes.all_final(12), "blocks become final while bodies are withheld")
+            for name, attack in ATTACKS.items():
+                await _suffers(homes, attack, evil[name], answers)
+            assert len(chunks) > 1
         await replays_a_handshake(homes, target, evil["replayer"])
 
         final = (await target.node.status()).final
         kept = (await target.node.client.block(final)).hash
         # As many blocks as their times allow: more than the honest nodes have, and made by one alone.
         number = int(time.time()) - homes.genesis.created + AHEAD_S
-        private = list(private_branch(homes.genesis, mallory, number))
+        private = list(private_branch(homes.genesis, MALLORY, number))
         assert number > (await target.node.status()).tip.height
-        async with attacker(homes, target, mallory) as peer:
+        async with attacker(homes, target, MALLORY) as peer:
             await shows_private_branch(peer, private)
+        (told,) = [event for event in await happened(target.node.client, None) if event.event == EVENT]
+        evidence = await publish_evidence(target.home, told.data)
         await homes.until(lambda: homes.all_final(final + 8), "the honest nodes went on")
+        await homes.final_height_of(evidence)
+        assert "node" not in (await homes[1].node.client.member(LIAR)).roles
         for each in homes:
             assert (await each.node.client.block(final)).hash == kept
             assert resident_mib(each) < MOST_MIB
@@ -372,8 +411,28 @@ async def test_honest_nodes_outlive_hostile_members(tmp_path: Path) -> None:
             assert "Traceback" not in each.node.log
         await homes.same_state((await target.node.status()).final)
         banned = target.node.log
-        for code in ("frame_forged", "oversized", "message_malformed", "signature_invalid"):
+        for code in (
+            "frame_forged",
+            "oversized",
+            "message_malformed",
+            "signature_invalid",
+            "it shows a block that the rules refuse",
+        ):
             assert code in banned
+
+
+async def _suffers(homes: Street, attack: Attack, signer: SoftwareSigner, answers: list[int]) -> None:
+    """Let a member attack the first home's node, which goes on answering."""
+    node, asked, name = homes[0].node, len(answers), attack.__name__
+    async with attacker(homes, homes[0], signer) as peer:
+        with suppress(ConnectionError, TimeoutError):
+            async with asyncio.timeout(ANSWER_S):
+                await attack(peer)
+        if attack not in NOT_DROPPED:
+            assert await peer.was_dropped(), f"{name}\n{node.log[-2000:]}"
+        # One question may have been under way before.
+        await until(lambda: len(answers) > asked + 1, f"the API answers during {name}")
+    assert (await node.status()).synced, name
 
 
 def _founder(name: str, roles: int, node: SoftwareSigner) -> Founder:
