@@ -133,7 +133,7 @@ async def reasons(street: Street) -> dict[str, str]:
     for resident in street.residents:
         for state in (await resident.api.states()).values():
             for decided in state["attributes"].get("decisions") or ():
-                if decided["verdict"] == "accept" and not decided["dry_run"]:
+                if decided["verdict"] == "accept" and decided["record"] is not None:
                     # A selling rule's decision made the offer, a buying rule's is about it.
                     told = f"{resident.house.name}: {decided['reason']}"
                     for offer in {decided["record"], decided["about"]}:

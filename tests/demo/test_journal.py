@@ -200,3 +200,29 @@ def test_houses_can_be_built() -> None:
         assert {device.profile for device in house.devices} == set(simulated.links)
     assert {house.key for house in HOUSES} == {"sun", "cell", "flat"}
     assert set(bargains.KINDS) == {"posted price, by rules", "countered", "auction"}
+
+
+async def test_rules_tell_why_they_traded() -> None:
+    """The seller's decision made the offer, the buyer's is about it; a dry run and a refusal made nothing."""
+
+    def resident(number: int, *decisions: dict[str, Any]) -> Any:
+        async def states() -> dict[str, Any]:
+            rule = {
+                "attributes": {"decisions": [{**decision, "reason": "good_price"} for decision in decisions]}
+            }
+            return {"sensor.rule_state": rule, "sensor.power": {"attributes": {}}}
+
+        return SimpleNamespace(house=HOUSES[number], api=SimpleNamespace(states=states))
+
+    yes = {"verdict": "accept"}
+    sun = resident(0, {**yes, "record": "offer", "about": "window"}, {**yes, "record": "other", "about": ""})
+    flat = resident(
+        2,
+        {**yes, "record": "answer", "about": "offer"},
+        {**yes, "record": None, "about": "other"},
+        {**yes, "record": None, "about": "other", "verdict": "ignore"},
+    )
+    street: Any = SimpleNamespace(residents=(sun, flat))
+    told = await bargains.reasons(street)
+    assert told["offer"] == "Sun house: good_price, The flat: good_price"
+    assert told["other"] == "Sun house: good_price"
