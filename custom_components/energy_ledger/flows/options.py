@@ -39,6 +39,8 @@ LOG_LEVELS = ["debug", "info", "warning", "error"]
 class EnergyLedgerOptionsFlow(MemberSteps, OptionsFlowWithReload):
     """What can be changed while the entry stays what it is."""
 
+    automatic_reload = False
+
     async def async_step_init(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Ask what to do."""
         choices = [] if CONF_URL in self.config_entry.data else ["settings"]
