@@ -67,7 +67,7 @@ class Demo:
     def __init__(self, folder: Path, packages: Path, *, once: bool) -> None:
         """Prepare in a folder."""
         self._once = once
-        self._started = time.monotonic()
+        self._started = self._said = time.monotonic()
         self._live = table.LiveTable()
         self._street = Street(folder, packages, self._say)
         self._changed = asyncio.Event()
@@ -75,7 +75,9 @@ class Demo:
 
     def _say(self, text: str) -> None:
         self._live.leave()
-        print(f"[{time.monotonic() - self._started:5.1f} s] {text}", flush=True)
+        now = time.monotonic()
+        print(f"[{now - self._started:5.1f} s, +{now - self._said:.1f}] {text}", flush=True)
+        self._said = now
 
     async def run(self) -> bool:
         """Run until the end, or until it is cancelled; return whether all was as it should be."""
