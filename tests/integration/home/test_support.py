@@ -1,6 +1,8 @@
 """Logbook, diagnostics, system health and repairs of a home."""
 
 import json
+import re
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 from unittest.mock import AsyncMock, MagicMock, patch
@@ -12,12 +14,14 @@ from homeassistant.config_entries import ConfigSubentry
 from homeassistant.core import Event, HomeAssistant
 from homeassistant.helpers import device_registry as dr
 from homeassistant.helpers import issue_registry as ir
+from homeassistant.helpers.translation import async_get_translations
 from homeassistant.setup import async_setup_component
 from msgspec.structs import replace
 from pytest_homeassistant_custom_component.common import (  # type: ignore[import-untyped]
     get_system_health_info,
 )
 
+import ledger_core
 from custom_components.energy_ledger import logbook, repairs
 from custom_components.energy_ledger.const import (
     DOMAIN,
@@ -30,7 +34,12 @@ from custom_components.energy_ledger.diagnostics import (
     async_get_config_entry_diagnostics,
     async_get_device_diagnostics,
 )
-from custom_components.energy_ledger.events import BUS_EVENT, EndReason, delivery_ended
+from custom_components.energy_ledger.events import (
+    BUS_EVENT,
+    EndReason,
+    ShortfallStage,
+    delivery_ended,
+)
 from custom_components.energy_ledger.issues import (
     CLOCK,
     DISK_FULL,
@@ -42,7 +51,7 @@ from custom_components.energy_ledger.issues import (
 )
 from ledger_core.client import UnreachableError
 from ledger_core.keys import seed_text
-from ledger_core.records.types import AssetKind
+from ledger_core.records.types import AssetKind, Side
 from tests.node.api_world import TOKEN
 
 from .conftest import Street
@@ -85,12 +94,49 @@ def describe(hass: HomeAssistant, event: Event[Any]) -> dict[str, str]:
 async def test_logbook(street: Street) -> None:
     lines = await log_lines(street)
     bert = street.home("bert").address[:12]
-    assert lines[0] == ("Test street", f"was offered 2 kWh at 0.2 by {bert}… (sell)")
+    assert lines[0] == ("Test street", f"was offered 2 kWh at 0.2 by {bert}… (offer)")
     assert lines[1] == ("Test street", f"agreed a trade as buyer: 1 kWh at 0.2 with {bert}…")
     assert ("Test street", f"settled a slot with {bert}…: 0.5 of 0.5 kWh, 0.1 paid") in lines
     assert ("Test street", f"settled a trade with {bert}…: 1 kWh, 0.2 paid") in lines
-    assert lines[-1] == ("Energy Ledger", f"ended a delivery with {bert}… (window_ended)")
+    assert lines[-1] == ("Energy Ledger", f"ended a delivery with {bert}… (the window ended)")
     assert not any("{" in message or "?" in message for _, message in lines)
+
+
+async def test_logbook_in_german(street: Street) -> None:
+    await street.hass.config.async_update(language="de")
+    # Home Assistant's own start-up loads the texts of its language; the test's does not.
+    await async_get_translations(street.hass, "de", "common", [DOMAIN])
+    lines = [message for _, message in await log_lines(street)]
+    bert = street.home("bert").address[:12]
+    assert lines[0] == f"erhielt von {bert}… ein Angebot über 2 kWh zu 0.2 (Angebot)"
+    assert lines[1] == f"vereinbarte ein Geschäft (als Käufer): 1 kWh zu 0.2 mit {bert}…"
+    assert lines[-1] == f"beendete eine Lieferung mit {bert}… (das Zeitfenster endete)"
+
+
+def test_every_code_of_the_logbook_has_a_word() -> None:
+    """Those of the ledger's rules are found in their source, so that a new one is not forgotten."""
+    rules = Path(ledger_core.__file__).parent / "rules"
+    code = "".join((rules / f"{name}.py").read_text() for name in ("acceptances", "auctions", "offers"))
+    closed = set(re.findall(r'close_offer\(\w+, [\w.]+, "(\w+)"\)', code))
+    ended = set(re.findall(r'end_waiting\(\w+, [\w.]+, "(\w+)"\)', code))
+    assert {"taken", "withdrawn", "expired", "auctioned"} == closed
+    codes = (
+        closed
+        | ended
+        | {"awarded", "lost"}
+        | {f"offer_{each}" for each in closed}
+        | {reason.value for reason in EndReason}
+    )
+    wanted = {f"reason_{each}" for each in codes}
+    wanted |= {f"stage_{stage.value}" for stage in ShortfallStage} | {f"side_{side.value}" for side in Side}
+    for language in ("en", "de"):
+        path = Path(logbook.__file__).parent / "translations" / f"{language}.json"
+        assert wanted <= json.loads(path.read_text())["common"].keys()
+
+
+async def test_a_bid_that_could_not_be_taken(street: Street) -> None:
+    data = {"entry_id": street.entry.entry_id, "type": "counter_ended", "reason": "lost: funds_insufficient"}
+    assert describe(street.hass, Event(BUS_EVENT, data))["message"] == "saw a proposal end (not awarded)"
 
 
 async def test_a_figure_that_is_missing_breaks_no_line(street: Street) -> None:
