@@ -74,6 +74,8 @@ class NodeProcess:
             "discovery": "no",
             **settings,
         }
+        self.program = "ledger_core.cli"
+        """The module that is run."""
         self.flags: list[str] = []
         """Further flags, such as --full."""
         self.ready: dict[str, Any] = {}
@@ -102,7 +104,7 @@ class NodeProcess:
         return [
             sys.executable,
             "-m",
-            "ledger_core.cli",
+            self.program,
             "node",
             *data,
             "--with-parent",

@@ -1,25 +1,24 @@
 """Newcomers: by invitation, by snapshot and in full; and everybody who is refused."""
 
 import time
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from aiohttp import ClientSession
 from msgspec.structs import replace
 
+from ledger_core.chain.store.opening import open_store
 from ledger_core.client.local import prepare_joining
-from ledger_core.community import Genesis
-from ledger_core.keys import SoftwareSigner
+from ledger_core.community import Founder, Genesis
 from ledger_core.node import data_directory
 from ledger_core.node.data_directory import STAGED
 from ledger_core.node.engine.staging import SEALED_BYTES
 from ledger_core.node.messages import MAX_BODIES
-from ledger_core.node.peers import LocalNode, RefusedByPeer
-from ledger_core.node.peers.handshake import Initiator
+from ledger_core.records.types import Role
 from tests.node.gate import Gate
 from tests.node.grown import grow
 from tests.node.peer_world import free_ports
-from tests.node.processes import QUICK, Household, NodeProcess, Street, is_there, make_street, street
+from tests.node.processes import QUICK, Household, NodeProcess, Street, is_there, make_street, seeded, street
 
 
 def newcomer(homes: Street, directory: Path, text: str, **settings: object) -> Household:
@@ -65,14 +64,22 @@ async def test_a_newcomer_joins_by_invitation_and_becomes_a_member(tmp_path: Pat
 PAST = 400
 """More blocks than are asked for at once."""
 HEADERS_BYTES = PAST * SEALED_BYTES
+OTHERS = 250
+"""Further members, so that the state does not fit into what a gate lets through at once."""
+TALK_BYTES = 8000
+"""More than what a newcomer that has the headers is told before the state comes."""
 BODY_BYTES = 130
 """What a body of this past takes in a message, about."""
 
 
 @pytest.mark.parametrize("full", [False, True], ids=["by snapshot", "in full"])
 async def test_a_newcomer_syncs_is_killed_half_way_and_resumes(tmp_path: Path, *, full: bool) -> None:
-    homes = await make_street(tmp_path, 3, QUICK, age_s=PAST, mining="no", snapshot_gap=50)
+    homes = await make_street(
+        tmp_path, 3, QUICK, age_s=PAST, others=_residents(OTHERS), mining="no", snapshot_gap=50
+    )
     state_hash = grow(homes, PAST)
+    state_bytes = _snapshot_bytes(homes)
+    assert state_bytes > 2 * TALK_BYTES
     gate = Gate(homes[0].node.port)
     await gate.start()
     try:
@@ -95,6 +102,17 @@ async def test_a_newcomer_syncs_is_killed_half_way_and_resumes(tmp_path: Path, *
         assert await _above(new, 0) is full
         assert staged.exists() is not full
         before = gate.passed
+        if not full:
+            # Once more, while the state is on its way.
+            gate.allow(state_bytes)
+            gate.open()
+            await homes.until(lambda: gate.passed > before + TALK_BYTES, "a part of the state has come")
+            await new.node.crash()
+            gate.shut()
+            assert gate.passed - before < state_bytes
+            await new.node.start()
+            assert not await _above(new, 0)
+            before = gate.passed
         gate.allow(None)
         gate.open()
         await homes.until(lambda: homes.all_at(PAST), "synced")
@@ -103,10 +121,22 @@ async def test_a_newcomer_syncs_is_killed_half_way_and_resumes(tmp_path: Path, *
         first = await new.node.client.block(1)
         assert (first.records is None) is not full
         if not full:
-            assert gate.passed - before < HEADERS_BYTES
+            assert state_bytes < gate.passed - before < state_bytes + HEADERS_BYTES // 2
     finally:
         await homes.close()
         await gate.stop()
+
+
+def _residents(number: int) -> list[Founder]:
+    """Members without a node."""
+    keys = [seeded(f"resident {index}").public_key for index in range(number)]
+    return [Founder(key, int(Role.HOME), None, sha256(key).digest()) for key in keys]
+
+
+def _snapshot_bytes(homes: Street) -> int:
+    """Size of the nodes' newest snapshot, before they run."""
+    with open_store(homes[0].node.directory, homes.genesis) as store:
+        return len(store.snapshot(store.snapshots()[0].hash))
 
 
 async def _above(household: Household, height: int) -> bool:
@@ -119,10 +149,11 @@ async def test_who_is_refused_is_told_why_on_both_sides(tmp_path: Path) -> None:
         asked = homes[0].node
         peers = f"127.0.0.1:{asked.port}"
 
-        async def refused(name: str, genesis: Genesis, code: str) -> None:
+        async def refused(name: str, genesis: Genesis, code: str, program: str = "ledger_core.cli") -> None:
             directory = tmp_path / name
             data_directory.found(directory, genesis)
             node = NodeProcess(directory, name, free_ports(1)[0], peers=peers)
+            node.program = program
             await node.start()
             try:
                 await node.logged(f"refuses this node: {code}: ")
@@ -133,20 +164,8 @@ async def test_who_is_refused_is_told_why_on_both_sides(tmp_path: Path) -> None:
         await refused("stranger", homes.genesis, "not_a_member")
         foreign = replace(homes.genesis, name="Another street")
         await refused("foreigner", foreign, "wrong_chain")
-        await _refused_for_its_protocol(asked, homes.genesis.chain_id)
+        await refused("elder", homes.genesis, "protocol_version", "tests.node.older_node")
         record = await homes[0].home.revoke(homes[1].key.public_key)
         await asked.logged("revoked: the member")
         await homes[1].node.logged("refuses this node: revoked: ")
         await homes.until(lambda: is_there(homes[0].node.client.record(record)), "the record")
-
-
-async def _refused_for_its_protocol(node: NodeProcess, chain_id: bytes) -> None:
-    """Call as a node of a later century, which speaks no version that this one knows."""
-    local = LocalNode(SoftwareSigner.generate(), chain_id, "energy-ledger/99", versions=(99, 100))
-    initiator = Initiator(local)
-    async with ClientSession() as session, session.ws_connect(f"ws://127.0.0.1:{node.port}/peer") as socket:
-        await socket.send_bytes(initiator.opening())
-        with pytest.raises(RefusedByPeer) as refusal:
-            initiator.answer(await socket.receive_bytes())
-    assert refusal.value.code == "protocol_version"
-    await node.logged("protocol_version: this node speaks versions 1 to 1")
