@@ -5,6 +5,7 @@ from typing import override
 from homeassistant.core import callback
 from homeassistant.helpers.device_registry import DeviceEntryType, DeviceInfo
 from homeassistant.helpers.entity import EntityDescription
+from homeassistant.helpers.translation import async_get_cached_translations
 from homeassistant.helpers.update_coordinator import CoordinatorEntity
 
 from .const import CONF_COMMUNITY, DOMAIN
@@ -14,13 +15,20 @@ from .ledger import LedgerCoordinator
 MANUFACTURER = "Energy Ledger"
 
 
+def model_name(entry: EnergyLedgerEntry, model: str) -> str:
+    """Return what stands as a device's model, in the system's language: Home Assistant has no key for it."""
+    hass = entry.runtime_data.ledger.hass
+    texts = async_get_cached_translations(hass, hass.config.language, "common", DOMAIN)
+    return texts.get(f"component.{DOMAIN}.common.model_{model}", model)
+
+
 def home_device_info(entry: EnergyLedgerEntry) -> DeviceInfo:
     """Return the device that stands for the home in its community."""
     return DeviceInfo(
         identifiers={(DOMAIN, str(entry.unique_id))},
         entry_type=DeviceEntryType.SERVICE,
         manufacturer=MANUFACTURER,
-        model="Home",
+        model=model_name(entry, "home"),
         name=entry.title,
     )
 
@@ -32,8 +40,9 @@ def node_device_info(entry: EnergyLedgerEntry) -> DeviceInfo:
         identifiers={(DOMAIN, f"{entry.unique_id}_node")},
         entry_type=DeviceEntryType.SERVICE,
         manufacturer=MANUFACTURER,
-        model="Node",
-        name=f"{entry.data[CONF_COMMUNITY]} node",
+        model=model_name(entry, "node"),
+        translation_key="node",
+        translation_placeholders={"community": entry.data[CONF_COMMUNITY]},
         sw_version=data.ledger.data.status.version,
         via_device_id=data.home_device_id,
     )

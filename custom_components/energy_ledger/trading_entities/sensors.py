@@ -11,7 +11,7 @@ from ledger_core.market.surplus import Balance, SlotBalance, StoreBudget
 
 from ..const import DOMAIN, SUBENTRY_BUY, SUBENTRY_SELL
 from ..data import EnergyLedgerEntry
-from ..entity import MANUFACTURER, LedgerEntity
+from ..entity import MANUFACTURER, LedgerEntity, model_name
 from ..quantities import kilo, local_text, money
 from ..trading.engine import TradingEngine
 from ..trading.rule_state import RuleState, RuleStatus, SellFigures
@@ -133,7 +133,7 @@ class RuleSensor(LedgerEntity, SensorEntity):
             identifiers={(DOMAIN, rule.rule_id)},
             entry_type=DeviceEntryType.SERVICE,
             manufacturer=MANUFACTURER,
-            model="Selling rule" if rule.selling else "Buying rule",
+            model=model_name(entry, "selling_rule" if rule.selling else "buying_rule"),
             name=rule.name,
             via_device_id=entry.runtime_data.home_device_id,
         )

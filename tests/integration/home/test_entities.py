@@ -9,6 +9,7 @@ from homeassistant.core import HomeAssistant, callback
 from homeassistant.helpers import device_registry as dr
 from homeassistant.helpers import entity_registry as er
 from homeassistant.helpers.entity_component import async_update_entity
+from homeassistant.helpers.translation import async_get_translations
 
 from custom_components.energy_ledger import prices
 from custom_components.energy_ledger.const import DOMAIN
@@ -17,6 +18,8 @@ from custom_components.energy_ledger.node_state import BLOCKS, block_of
 from custom_components.energy_ledger.trading_settings import async_load_settings, async_remove_settings
 from ledger_core.client import UnreachableError
 from ledger_core.node.engine.holds import NO_PEER, NOT_A_NODE, SYNCING, VOTING_OFF, clock_wrong, other_copy
+from tests.integration.conftest import EntryMaker
+from tests.node.api_world import ApiWorld
 
 from .conftest import SLOT, Street
 
@@ -31,6 +34,27 @@ def state(street: Street, entity: str) -> Any:
 
 def value(street: Street, name: str) -> str:
     return str(state(street, f"sensor.test_street_{name}").state)
+
+
+@pytest.mark.parametrize(
+    ("language", "name", "models"),
+    [("en", "Test street node", {"Home", "Node"}), ("de", "Knoten von Test street", {"Haus", "Knoten"})],
+)
+async def test_devices_are_named_in_the_systems_language(
+    hass: HomeAssistant,
+    node: ApiWorld,
+    make_entry: EntryMaker,
+    language: str,
+    name: str,
+    models: set[str],
+) -> None:
+    await hass.config.async_update(language=language)
+    for category in ("common", "device"):
+        await async_get_translations(hass, language, category, [DOMAIN])
+    entry = await make_entry(node)
+    devices = dr.async_entries_for_config_entry(dr.async_get(hass), entry.entry_id)
+    assert {device.model for device in devices} == models
+    assert name in {device.name for device in devices}
 
 
 async def test_money_of_a_trade(street: Street) -> None:
