@@ -2,13 +2,20 @@
 
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 from unittest.mock import patch
 
 import pytest
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers.storage import Store
 
-from custom_components.energy_ledger.devices.errors import CommandRefused, LinkError, ReserveReached
+from custom_components.energy_ledger.devices.commands import Order
+from custom_components.energy_ledger.devices.errors import (
+    CommandRefused,
+    LinkError,
+    ReserveReached,
+    ValueOutOfRange,
+)
 from custom_components.energy_ledger.events import Happening, HomeEvent
 from custom_components.energy_ledger.trading.gate_core import Gate
 from custom_components.energy_ledger.trading.gate_model import Block, TradeState
@@ -217,12 +224,14 @@ async def test_a_meter_that_is_away_ends_it_until_it_is_back(homes: Street) -> N
     assert homes.commands[-1][1] > 0, "a moment without it ends nothing"
     homes.node.world.now += 30
     await homes.trading("anna").gate.async_look()
+    await homes.hass.async_block_till_done()
     assert homes.commands[-1] == (NUMBER, 0.0)
     heard = homes.heard["anna"]
     assert of(heard, *DELIVERY)[-1] == (Happening.DELIVERY_ENDED, "meter_away")
     set_meter(homes.hass, "anna", import_wh=1000, export_wh=2030)
     await homes.hass.async_block_till_done()
     await homes.trading("anna").gate.async_look()
+    await homes.hass.async_block_till_done()
     assert homes.commands[-1][1] > 0
     assert of(heard, *DELIVERY)[-1] == (Happening.DELIVERY_STARTED, None)
 
@@ -271,6 +280,28 @@ async def test_a_device_that_refuses_or_ends_by_itself_is_asked_again(homes: Str
     await homes.trading("anna").gate.async_look()
     (sale,) = homes.trading("anna").gate.sales
     assert (sale.state, sale.block) == (TradeState.BLOCKED, Block.REFUSED)
+
+
+async def test_a_device_that_allows_less_gives_what_it_may(homes: Street) -> None:
+    """An inverter in the heat allows less than it is rated for."""
+    await homes.turn_on("anna")
+    commander = next(
+        each.commander
+        for each in homes.entries["anna"].runtime_data.devices.values()
+        if each.commander is not None
+    )
+    start = type(commander).start
+
+    async def hot(self: Any, order: Order) -> None:
+        if order.power_w > 1_500:
+            raise ValueOutOfRange("power to discharge", order.power_w, 0, 1_500, "W")
+        await start(self, order)
+
+    with patch.object(type(commander), "start", hot):
+        await homes.look()
+    assert homes.commands[-1] == (NUMBER, 1_500.0)
+    (sale,) = homes.trading("anna").gate.sales
+    assert sale.state is TradeState.DELIVERING
 
 
 async def test_a_failure_inside_does_not_end_the_watch(homes: Street) -> None:

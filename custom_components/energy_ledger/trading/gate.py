@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from homeassistant.core import HomeAssistant, callback
@@ -13,8 +14,9 @@ from ledger_core.client.views import EventView
 
 from ..const import DOMAIN
 from ..data import DeviceRuntime, EnergyLedgerEntry
+from ..device_runtime.commander import DeviceCommander
 from ..devices.commands import CommandState, Order, Reserve
-from ..devices.errors import CommandError, DeviceError, ReserveReached
+from ..devices.errors import CommandError, DeviceError, ReserveReached, ValueOutOfRange
 from ..events import EndReason, HomeEvent, async_tell, delivery_ended, delivery_started, shortfall_expected
 from ..trading_settings import Limits
 from . import clock as clocks
@@ -257,7 +259,7 @@ class DeliveryGate:
             reserve = Reserve(field, command.reserve_permille)
         order = Order(name=name, power_w=command.power_w, until=command.until, reserve=reserve)
         try:
-            await runtime.commander.start(order)
+            await _start(runtime.commander, order)
         except DeviceError as error:
             _LOGGER.warning("%s could not deliver: %s", runtime.name, error)
             reason = Block.REFUSED if isinstance(error, CommandError) else Block.DEVICE_LOST
@@ -287,6 +289,16 @@ class DeliveryGate:
                 None if action.reason is None else action.reason.value,
             )
         async_tell(self._hass, self._entry.entry_id, event)
+
+
+async def _start(commander: DeviceCommander, order: Order) -> None:
+    """Give a command; one beyond what the device allows now is given as far as it does. Raises DeviceError."""
+    try:
+        await commander.start(order)
+    except ValueOutOfRange as error:
+        if error.value != order.power_w or not 1 <= error.high < order.power_w:
+            raise
+        await commander.start(replace(order, power_w=int(error.high)))
 
 
 async def async_remove_storage(hass: HomeAssistant, entry_id: str) -> None:
