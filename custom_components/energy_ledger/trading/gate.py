@@ -292,7 +292,7 @@ class DeliveryGate:
 
 
 async def _start(commander: DeviceCommander, order: Order) -> None:
-    """Give a command; one beyond what the device allows now is given as far as it does. Raises DeviceError."""
+    """Give a command, or as much of it as the device allows now; raises DeviceError."""
     try:
         await commander.start(order)
     except ValueOutOfRange as error:
