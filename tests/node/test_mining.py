@@ -6,6 +6,7 @@ import os
 import queue
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,43 @@ def test_the_pace_keeps_the_share_and_reports_the_rate() -> None:
     assert pace.rate(1000, 10.0) is None
     assert pace.rate(1000, 15.0) == pytest.approx(400)
     assert pace.rate(500, 20.0) == pytest.approx(100)
+
+
+async def core_used_by(process: int) -> float:
+    """Measure for two seconds which part of a core a process takes."""
+
+    def busy_s() -> float:
+        # User and system time stand behind the name, which is in brackets.
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    before, since = busy_s(), time.perf_counter()
+    await asyncio.sleep(2)
+    return (busy_s() - before) / (time.perf_counter() - since)
+
+
+async def test_a_real_process_keeps_its_share_of_a_core() -> None:
+    found: asyncio.Queue[Header] = asyncio.Queue()
+    miner = Miner(found.put_nowait, share=0.05)
+    await miner.start()
+    try:
+        # Its own start, which no share bounds, is over when it has found something.
+        await mined(header_with(2**250), miner, found)
+        assert miner._process is not None
+        worker = miner._process.pid
+        miner.search(header_with(1))
+        async with asyncio.timeout(LIMIT_S):
+            while not (used := await core_used_by(worker)):
+                # A busy machine has let it do nothing yet.
+                pass
+        assert used < 0.15
+        miner.set_share(1.0)
+        # Niced, it gets only what others leave.
+        async with asyncio.timeout(3 * LIMIT_S):
+            while await core_used_by(worker) < 0.3:
+                pass
+    finally:
+        await miner.stop()
 
 
 def test_a_share_out_of_bounds_is_refused() -> None:
