@@ -122,7 +122,7 @@ async def test_create(hass: HomeAssistant) -> None:
 
     result = await fill(hass, result, **COMMUNITY)
     assert result["step_id"] == "home_key"
-    assert result["menu_options"] == ["new_key", "restore_key"]
+    assert result["menu_options"] == ["new_key", "restore_key", "restore_file"]
     result = await choose(hass, result, "new_key")
     assert result["description_placeholders"] is not None
     code = result["description_placeholders"]["code"]
@@ -405,7 +405,7 @@ async def test_a_key_that_was_kept(hass: HomeAssistant, node: ApiWorld, url: str
     await (await async_key_store(hass)).async_add(key)
     result = await begin(hass, "remote")
     result = await fill(hass, result, url=url, token=TOKEN)
-    assert result["menu_options"] == ["new_key", "restore_key", "kept_key"]
+    assert result["menu_options"] == ["new_key", "restore_key", "restore_file", "kept_key"]
     result = await choose(hass, result, "kept_key")
     result = await fill(hass, result, home=address(key.public_key))
     assert result["type"] is FlowResultType.CREATE_ENTRY
