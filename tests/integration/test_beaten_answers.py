@@ -1,6 +1,5 @@
 """An acceptance that a block from elsewhere beats: the next offer is tried, within the budget."""
 
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -12,20 +11,15 @@ from ledger_core.client.bodies import OfferTerms
 from ledger_core.market.reasons import Reason
 from ledger_core.records.acceptances import Acceptance
 from ledger_core.records.codec import Envelope, decode_envelope
-from tests.core.world import World
 from tests.node.api_world import ApiWorld
 from tests.node.elsewhere import mine_elsewhere
 
 from .conftest import EntryMaker
-from .trading_world import Street, battery_device, meter_device, set_battery, set_meter, street
+from .trading_world import Street, battery_device, meter_device, set_battery, set_meter, street, world
+
+__all__ = ["world"]
 
 CHEAP, DEAR = 100_000, 150_000
-
-
-@pytest.fixture
-def world() -> World:
-    """Founded at the next slot boundary, so that windows do not depend on the time of day."""
-    return World(created=-(-int(time.time()) // 900) * 900)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """The delivery gate at work on a device: faults during a delivery, and what both sides are told."""
 
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 from unittest.mock import patch
@@ -21,19 +20,14 @@ from custom_components.energy_ledger.trading.gate_core import Gate
 from custom_components.energy_ledger.trading.gate_model import Block, TradeState
 from ledger_core.client.bodies import OfferTerms
 from ledger_core.client.views import TradeView
-from tests.core.world import World
 from tests.node.api_world import ApiWorld
 
 from .conftest import EntryMaker, wait_until
-from .trading_world import Street, battery_device, meter_device, set_battery, set_meter, street
+from .trading_world import Street, battery_device, meter_device, set_battery, set_meter, street, world
+
+__all__ = ["world"]
 
 NUMBER = "input_number.anna_discharge"
-
-
-@pytest.fixture
-def world() -> World:
-    """Founded at the next slot boundary, so that windows do not depend on the time of day."""
-    return World(created=-(-int(time.time()) // 900) * 900)
 
 
 @pytest.fixture

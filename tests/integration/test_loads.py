@@ -1,6 +1,5 @@
 """Loads that a buying rule switches on for what it bought, and off whatever happens."""
 
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 from unittest.mock import patch
@@ -12,12 +11,13 @@ from custom_components.energy_ledger.const import DOMAIN
 from custom_components.energy_ledger.trading.gate_model import SaleView, TradeState
 from custom_components.energy_ledger.trading.loads import Loads, wanted_loads
 from ledger_core.client.bodies import OfferTerms
-from tests.core.world import World
 from tests.node.api_world import ApiWorld
 
 from .conftest import EntryMaker, wait_until
 from .trades import HOME, OTHER, make_trade
-from .trading_world import Street, battery_device, meter_device, set_battery, set_meter, street
+from .trading_world import Street, battery_device, meter_device, set_battery, set_meter, street, world
+
+__all__ = ["world"]
 
 SLOT = 900
 BOILER = "input_boolean.bert_boiler"
@@ -41,12 +41,6 @@ def test_loads_add_up_by_rule() -> None:
     rules = {sale.trade.trade: "car" for sale in sales if sale.trade.trade[:2] != b"d".hex()}
     wanted = wanted_loads(sales, HOME.key, {"car": (BOILER, CHARGER), "other": (SCRIPT,)}, rules, 1000)
     assert wanted == {BOILER: (2500, 2700), CHARGER: (2500, 2700)}
-
-
-@pytest.fixture
-def world() -> World:
-    """Founded at the next slot boundary, so that windows do not depend on the time of day."""
-    return World(created=-(-int(time.time()) // SLOT) * SLOT)
 
 
 @pytest.fixture

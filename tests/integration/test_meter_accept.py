@@ -1,6 +1,5 @@
 """A register that jumped or fell for good: the user accepts the new count, and nothing is made up."""
 
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,11 +13,12 @@ from custom_components.energy_ledger import repairs
 from custom_components.energy_ledger.const import DOMAIN
 from custom_components.energy_ledger.trading.meter_core import Boundaries, Problem, Sample
 from ledger_core.records.readings import Quality
-from tests.core.world import World
 from tests.node.api_world import ApiWorld
 
 from .conftest import EntryMaker
-from .trading_world import Street, battery_device, meter_device, set_battery, set_meter, street
+from .trading_world import Street, battery_device, meter_device, set_battery, set_meter, street, world
+
+__all__ = ["world"]
 
 SLOT = 900
 
@@ -50,12 +50,6 @@ def test_a_clock_that_was_set_back_is_not_accepted() -> None:
     core.take(Sample(100.0, 1000, 2000))
     assert core.pause is not None
     assert not core.accept()
-
-
-@pytest.fixture
-def world() -> World:
-    """Founded at the next slot boundary, so that windows do not depend on the time of day."""
-    return World(created=-(-int(time.time()) // SLOT) * SLOT)
 
 
 @pytest.fixture

@@ -15,17 +15,12 @@ from custom_components.energy_ledger.trading.metering import Metering
 from ledger_core.client import RefusedError, TimedOutError
 from ledger_core.client.home import Home
 from ledger_core.records.readings import Quality
-from tests.core.world import World
 from tests.node.api_world import ApiWorld
 
 from .conftest import EntryMaker, wait_until
-from .trading_world import Street, battery_device, meter_device, set_battery, set_meter, street
+from .trading_world import Street, battery_device, meter_device, set_battery, set_meter, street, world
 
-
-@pytest.fixture
-def world() -> World:
-    """Founded at the next slot boundary, so that windows do not depend on the time of day."""
-    return World(created=-(-int(time.time()) // 900) * 900)
+__all__ = ["world"]
 
 
 @pytest.fixture

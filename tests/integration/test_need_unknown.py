@@ -1,6 +1,5 @@
 """A rule that buys only what the home needs buys nothing while that is not known."""
 
-import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -9,17 +8,12 @@ from homeassistant.core import HomeAssistant
 from custom_components.energy_ledger.trading.rule_state import RuleState, RuleStatus
 from ledger_core.client.bodies import OfferTerms
 from ledger_core.market.reasons import Reason
-from tests.core.world import World
 from tests.node.api_world import ApiWorld
 
 from .conftest import EntryMaker
-from .trading_world import Street, battery_device, meter_device, set_battery, set_meter, street
+from .trading_world import Street, battery_device, meter_device, set_battery, set_meter, street, world
 
-
-@pytest.fixture
-def world() -> World:
-    """Founded at the next slot boundary, so that windows do not depend on the time of day."""
-    return World(created=-(-int(time.time()) // 900) * 900)
+__all__ = ["world"]
 
 
 @pytest.fixture

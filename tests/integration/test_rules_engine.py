@@ -1,6 +1,5 @@
 """Rules at work: counters, auctions, requests, conditions, lost races, pauses; each says why."""
 
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 from unittest.mock import patch
@@ -17,19 +16,14 @@ from ledger_core.client.bodies import OfferTerms
 from ledger_core.client.home import Home
 from ledger_core.client.views import EventView
 from ledger_core.market.reasons import Reason, Verdict
-from tests.core.world import World
 from tests.node.api_world import ApiWorld
 
 from .conftest import EntryMaker, wait_until
-from .trading_world import Street, battery_device, meter_device, set_battery, set_meter, street
+from .trading_world import Street, battery_device, meter_device, set_battery, set_meter, street, world
+
+__all__ = ["world"]
 
 AMOUNT = {"min_kwh": 0.1, "max_kwh": 0.5, "horizon_slots": 1, "keep_for_home": False}
-
-
-@pytest.fixture
-def world() -> World:
-    """Founded at the next slot boundary, so that windows do not depend on the time of day."""
-    return World(created=-(-int(time.time()) // 900) * 900)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """What a rule has offered is taken back once it does not sell any more: paused, switched off, or removed."""
 
-import time
 from collections.abc import AsyncIterator
 from unittest.mock import PropertyMock, patch
 
@@ -10,17 +9,12 @@ from homeassistant.core import HomeAssistant
 from custom_components.energy_ledger.trading.metering import Metering
 from custom_components.energy_ledger.trading.rule_state import RuleStatus
 from ledger_core.client.views import OfferView
-from tests.core.world import World
 from tests.node.api_world import ApiWorld
 
 from .conftest import EntryMaker
-from .trading_world import Street, battery_device, meter_device, set_battery, set_meter, street
+from .trading_world import Street, battery_device, meter_device, set_battery, set_meter, street, world
 
-
-@pytest.fixture
-def world() -> World:
-    """Founded at the next slot boundary, so that windows do not depend on the time of day."""
-    return World(created=-(-int(time.time()) // 900) * 900)
+__all__ = ["world"]
 
 
 @pytest.fixture

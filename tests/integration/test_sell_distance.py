@@ -1,6 +1,5 @@
 """Prices by distance and feeder: of offers to some members, and of answers to those who ask."""
 
-import time
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any, cast
@@ -11,12 +10,13 @@ from homeassistant.core import HomeAssistant
 from custom_components.energy_ledger.trading.sell_desk import farthest_m
 from ledger_core.client.views import AssetView, MemberView, Place
 from ledger_core.keys import address
-from tests.core.world import World
 from tests.node.api_world import ApiWorld
 
 from .conftest import EntryMaker
 from .trades import HOME, OTHER, party
-from .trading_world import Street, battery_device, meter_device, set_battery, set_meter, street
+from .trading_world import Street, battery_device, meter_device, set_battery, set_meter, street, world
+
+__all__ = ["world"]
 
 SLOT = 900
 HERE, NEAR, FAR = Place(48_000_000, 11_000_000), Place(48_001_000, 11_000_000), Place(48_010_000, 11_000_000)
@@ -45,12 +45,6 @@ def test_the_farthest_of_those_known_counts() -> None:
     assert farthest_m(known, asset(None), None) is None, "an offer to all"
     assert farthest_m(desk(member(OTHER, NEAR)), asset(None), (other,)) is None
     assert farthest_m(desk(member(HOME, HERE)), asset(None), (other,)) is None
-
-
-@pytest.fixture
-def world() -> World:
-    """Founded at the next slot boundary, so that windows do not depend on the time of day."""
-    return World(created=-(-int(time.time()) // SLOT) * SLOT)
 
 
 @pytest.fixture

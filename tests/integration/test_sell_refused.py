@@ -1,6 +1,5 @@
 """What a selling rule does when the node refuses or does not answer, and with counters it leaves alone."""
 
-import time
 from collections.abc import AsyncIterator
 from unittest.mock import patch
 
@@ -12,20 +11,15 @@ from ledger_core.client import RefusedError, TimedOutError
 from ledger_core.client.bodies import OfferTerms
 from ledger_core.client.home import Home
 from ledger_core.market.reasons import Reason
-from tests.core.world import World
 from tests.node.api_world import ApiWorld
 
 from .conftest import EntryMaker
-from .trading_world import Street, battery_device, meter_device, set_battery, set_meter, street
+from .trading_world import Street, battery_device, meter_device, set_battery, set_meter, street, world
+
+__all__ = ["world"]
 
 AMOUNT = {"min_kwh": 0.1, "max_kwh": 0.5, "horizon_slots": 1, "keep_for_home": False}
 REFUSED = RefusedError("energy_unavailable", "nothing is left", 409)
-
-
-@pytest.fixture
-def world() -> World:
-    """Founded at the next slot boundary, so that windows do not depend on the time of day."""
-    return World(created=-(-int(time.time()) // 900) * 900)
 
 
 @pytest.fixture

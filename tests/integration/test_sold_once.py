@@ -1,6 +1,5 @@
 """The same energy is promised once: in open offers, in answers on their way, and in trades."""
 
-import time
 from collections.abc import AsyncIterator
 from unittest.mock import patch
 
@@ -12,21 +11,16 @@ from ledger_core.client import TimedOutError
 from ledger_core.client.bodies import OfferTerms
 from ledger_core.client.home import Home
 from ledger_core.market.reasons import Reason
-from tests.core.world import World
 from tests.node.api_world import ApiWorld
 
 from .conftest import EntryMaker
-from .trading_world import Street, battery_device, meter_device, set_battery, set_meter, street
+from .trading_world import Street, battery_device, meter_device, set_battery, set_meter, street, world
+
+__all__ = ["world"]
 
 SPARE = 500
 """Wh that Anna's battery holds above the reserve."""
 ONE_SLOT = {"min_kwh": 0.1, "horizon_slots": 1, "keep_for_home": False}
-
-
-@pytest.fixture
-def world() -> World:
-    """Founded at the next slot boundary, so that windows do not depend on the time of day."""
-    return World(created=-(-int(time.time()) // 900) * 900)
 
 
 @pytest.fixture

@@ -1,30 +1,17 @@
 """Two homes trade by their rules: offered, accepted, delivered, metered, settled, and said why."""
 
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from homeassistant.core import HomeAssistant
 
-from tests.core.world import World
 from tests.node.api_world import ApiWorld
 
 from .conftest import EntryMaker
-from .trading_world import (
-    Street,
-    battery_device,
-    meter_device,
-    set_battery,
-    set_meter,
-    street,
-)
+from .trading_world import Street, battery_device, meter_device, set_battery, set_meter, street, world
 
-
-@pytest.fixture
-def world() -> World:
-    """Founded at the next slot boundary, so that windows do not depend on the time of day."""
-    return World(created=-(-int(time.time()) // 900) * 900)
+__all__ = ["world"]
 
 
 @pytest.fixture

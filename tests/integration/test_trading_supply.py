@@ -1,6 +1,5 @@
 """What each kind of device can sell, forecasts behind it, and statements of what was settled."""
 
-import time
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Any, ClassVar
@@ -18,7 +17,6 @@ from custom_components.energy_ledger.trading.statements import Statements
 from custom_components.energy_ledger.trading.supply import _own_permille
 from ledger_core.client.views import EventView
 from ledger_core.keys import address
-from tests.core.world import World
 from tests.node.api_world import ApiWorld
 
 from .conftest import EntryMaker
@@ -32,13 +30,10 @@ from .trading_world import (
     set_power,
     street,
     sun_device,
+    world,
 )
 
-
-@pytest.fixture
-def world() -> World:
-    """Founded at the next slot boundary, so that windows do not depend on the time of day."""
-    return World(created=-(-int(time.time()) // 900) * 900)
+__all__ = ["world"]
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Two homes at one node, with devices made of entities, whose clock is the chain's."""
 
 import itertools
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 from unittest.mock import patch
 
+import pytest
 from homeassistant.config_entries import ConfigSubentry, ConfigSubentryData
 from homeassistant.core import HomeAssistant, ServiceCall
 from pytest_homeassistant_custom_component.common import (  # type: ignore[import-untyped]
@@ -20,12 +22,19 @@ from custom_components.energy_ledger.events import HomeEvent, async_listen
 from custom_components.energy_ledger.ledger import LedgerCoordinator
 from custom_components.energy_ledger.trading.engine import TradingEngine
 from ledger_core.client.views import StatusView
+from tests.core.world import World
 from tests.node.api_world import ApiWorld
 
 from .conftest import EntryMaker, wait_until
 
 _NUMBERS = itertools.count(1)
 SLOT = 900
+
+
+@pytest.fixture
+def world() -> World:
+    """Founded at the next slot boundary, so that windows do not depend on the time of day."""
+    return World(created=-(-int(time.time()) // SLOT) * SLOT)
 
 
 def set_meter(hass: HomeAssistant, home: str, *, import_wh: int, export_wh: int, surplus_w: int = 0) -> None:
