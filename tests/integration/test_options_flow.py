@@ -136,7 +136,9 @@ async def test_approve_a_membership(hass: HomeAssistant, node: ApiWorld, entry: 
     result = await fill(hass, result, proposal=proposal)
     assert result["step_id"] == "agree"
     assert result["description_placeholders"] is not None
-    assert result["description_placeholders"]["proposal"] == f"member {home.address}: home; node -"
+    assert result["description_placeholders"]["proposal"] == (
+        f"Member {home.address}\n\nRoles: Home (trades)\n\nNode: -"
+    )
     await node.server.close()
     result = await fill(hass, result)
     assert result["errors"] == {"base": "cannot_connect"}
@@ -151,6 +153,7 @@ async def test_approve_a_membership(hass: HomeAssistant, node: ApiWorld, entry: 
 async def test_what_an_authority_is_shown(
     hass: HomeAssistant, node: ApiWorld, entry: MockConfigEntry
 ) -> None:
+    hass.config.language = "de"
     async with NodeClient(f"http://127.0.0.1:{node.server.port}", TOKEN) as client:
         bert = Home(client, node.world["bert"].key)
         terms = AssetTerms(
@@ -174,7 +177,10 @@ async def test_what_an_authority_is_shown(
         shown.append(result["description_placeholders"]["proposal"])
         hass.config_entries.options.async_abort(result["flow_id"])
     assert shown == [
-        f"battery {asset_id('battery').hex()}: 5000 W, 9000 Wh; {bert.address}",
+        (
+            f"Batterie {asset_id('battery').hex()}\n\nNennleistung: 5000 W\n\nKapazität: 9000 Wh"
+            f"\n\nEigentümer: {bert.address}"
+        ),
         f"Withdrawal; {bert.address}",
     ]
 

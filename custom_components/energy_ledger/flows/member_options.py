@@ -19,6 +19,7 @@ from homeassistant.helpers.selector import (
     TextSelector,
     TextSelectorConfig,
 )
+from homeassistant.helpers.translation import async_get_translations
 
 from ledger_core.client import ClientError, RefusedError
 from ledger_core.client.bodies import roles_value
@@ -31,6 +32,7 @@ from ledger_core.records.assets import Asset
 from ledger_core.records.members import Member
 from ledger_core.records.types import Role
 
+from ..const import DOMAIN
 from ..data import EnergyLedgerData
 from ..refusals import async_reason
 
@@ -199,21 +201,33 @@ class MemberSteps(OptionsFlow):
         return self.async_show_form(
             step_id="agree",
             errors=errors,
-            description_placeholders={"proposal": describe(proposal), **placeholders},
+            description_placeholders={"proposal": await describe(self.hass, proposal), **placeholders},
         )
 
 
-def describe(proposal: SignedRecord) -> str:
-    """Return what a proposal says, in figures and names that need no translation."""
+async def describe(hass: HomeAssistant, proposal: SignedRecord) -> str:
+    """Return what a proposal says, in the system's language."""
+    texts: dict[str, str] = {}
+    for category in ("common", "selector"):
+        texts |= await async_get_translations(hass, hass.config.language, category, [DOMAIN])
+
+    def option(selector: str, code: str) -> str:
+        return texts.get(f"component.{DOMAIN}.selector.{selector}.options.{code}", code)
+
+    def line(record: str, /, **figures: object) -> str:
+        return texts[f"component.{DOMAIN}.common.proposal_{record}"].format_map(figures)
+
     body = proposal.body
     match body:
         case Member():
-            roles = ", ".join(str(role.name).lower() for role in Role(body.roles))
+            roles = [option("member_role", str(role.name).lower()) for role in Role(body.roles)]
             node = "-" if body.node is None else address(body.node)
-            return f"member {address(body.member)}: {roles or '-'}; node {node}"
+            return line("member", member=address(body.member), roles=", ".join(roles) or "-", node=node)
         case Asset():
-            stored = "" if body.capacity_wh is None else f", {body.capacity_wh} Wh"
-            return f"{body.kind} {body.asset.hex()}: {body.rating_w} W{stored}; {address(body.author)}"
+            stored = "-" if body.capacity_wh is None else f"{body.capacity_wh} Wh"
+            kind, owner = option("asset_kind", body.kind.value), address(body.author)
+            asset = body.asset.hex()
+            return line("asset", kind=kind, asset=asset, rating=body.rating_w, stored=stored, owner=owner)
         case _:
             return f"{type(body).__name__}; {address(body.author)}"
 
