@@ -241,8 +241,8 @@ def test_every_command_can_be_run() -> None:
 
 
 def test_the_workflows_are_those_expected() -> None:
-    """Tests, Home Assistant's and HACS's validation, and the release."""
-    assert [path.stem for path in WORKFLOWS] == ["hacs", "hassfest", "release", "tests"]
+    """Tests, the long ones at night, Home Assistant's and HACS's validation, and the release."""
+    assert [path.stem for path in WORKFLOWS] == ["hacs", "hassfest", "nightly", "release", "tests"]
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
