@@ -24,9 +24,9 @@ class SellCriteria(Struct, frozen=True, kw_only=True):
     hysteresis_permille: int = 200
     """What is offered stays so until there is by this part less than the least."""
     max_wh: int | None = None
-    """At most so much in a window."""
+    """At most so much in a window, with what is sold in it already."""
     max_w: int | None = None
-    """Highest power in a window; None: what the asset can."""
+    """Highest mean power in a window, with what is sold in it already; None: what the asset can."""
     window_slots: int = 1
     """Slots of one offer."""
     horizon_slots: int = 8
@@ -73,15 +73,17 @@ def threshold(rule: SellCriteria, start: int, end: int) -> Threshold:
     return Threshold(on, on * (1000 - rule.hysteresis_permille) // 1000)
 
 
-def quantity_for(rule: SellCriteria, spare_wh: int, start: int, end: int, was_on: bool = False) -> int:
+def quantity_for(
+    rule: SellCriteria, spare_wh: int, start: int, end: int, was_on: bool = False, sold_wh: int = 0
+) -> int:
     """Return what is offered of a window's spare energy: Wh, or the W that it holds throughout.
 
-    `was_on`: the window is offered already.
+    `was_on`: the window is offered already; `sold_wh`: what is sold in it, beside what is spare.
     """
     if rule.max_wh is not None:
-        spare_wh = min(spare_wh, rule.max_wh)
+        spare_wh = min(spare_wh, rule.max_wh - sold_wh)
     if rule.max_w is not None:
-        spare_wh = min(spare_wh, energy(rule.max_w, end - start))
+        spare_wh = min(spare_wh, energy(rule.max_w, end - start) - sold_wh)
     if spare_wh <= 0 or not threshold(rule, start, end).step(was_on, spare_wh):
         return 0
     if rule.basis is Basis.CAPACITY:
@@ -96,12 +98,16 @@ def draft(
     spare_wh: int,
     price: int,
     was_on: bool = False,
+    sold_wh: int = 0,
 ) -> Draft | Decision:
-    """Return the offer for a window, or why there is none; `was_on`: the window is offered already."""
+    """Return the offer for a window, or why there is none.
+
+    `was_on`: the window is offered already; `sold_wh`: what is sold in it, beside what is spare.
+    """
     start, end = window
     if not rule.hours.hold(local):
         return ignore(Reason.OUTSIDE_HOURS, start=start, end=end)
-    quantity = quantity_for(rule, spare_wh, start, end, was_on)
+    quantity = quantity_for(rule, spare_wh, start, end, was_on, sold_wh)
     if not quantity:
         least = threshold(rule, start, end)
         return ignore(

@@ -84,6 +84,10 @@ class Balance(Struct, frozen=True, kw_only=True):
         free = 0 if self.store is None else self.store.free_wh
         return sum(slot.direct_wh for slot in inside) + min(free, sum(slot.room_wh for slot in inside))
 
+    def sold_between(self, start: int, end: int) -> int:
+        """Return the Wh that are sold already in the slots of a window."""
+        return sum(slot.sold_wh for slot in self.slots if start <= slot.start < end)
+
     def need_between(self, start: int, end: int) -> int:
         """Return the Wh that the home lacks in the slots of a window."""
         return sum(slot.need_wh for slot in self.slots if start <= slot.start < end)

@@ -81,6 +81,15 @@ def test_a_window_is_offered_from_a_threshold_and_stays_so_a_little_below(
     assert tuple(each.quantity if isinstance(each, Draft) else None for each in made) == offered
 
 
+def test_the_most_of_a_window_counts_what_is_sold_in_it() -> None:
+    def offered(sold_wh: int, **rule: Any) -> int | None:
+        made = draft(SellCriteria(**rule), (900, 1800), NOON, 5_000, 200_000, sold_wh=sold_wh)
+        return made.quantity if isinstance(made, Draft) else None
+
+    assert [offered(sold, max_wh=500) for sold in (0, 300, 450, 500, 700)] == [500, 200, None, None, None]
+    assert [offered(sold, max_w=2_000) for sold in (0, 100, 500)] == [500, 400, None]
+
+
 def test_what_flaps_about_the_threshold_is_offered_once() -> None:
     rule, on, steps = SellCriteria(min_wh=500), False, []
     for spare in (480, 510, 490, 505, 410, 505, 390, 480, 510):

@@ -99,7 +99,8 @@ class SellDesk:
             first = first or (window[0], spare, price)
             if window in kept:
                 continue
-            made = draft(criteria, window, local_window(*window), spare, price.price, window in on)
+            sold = supply.plan.sold_between(*window)
+            made = draft(criteria, window, local_window(*window), spare, price.price, window in on, sold)
             if isinstance(made, Draft):
                 wanted.append(made)
                 left = left.without(*window, energy_of(made, criteria.basis))
