@@ -1,6 +1,7 @@
 """What every test shares: sockets on loopback, and an integration that Home Assistant finds."""
 
 import asyncio.constants
+import os
 import traceback
 from collections.abc import Iterator
 from types import FrameType
@@ -14,6 +15,27 @@ import pytest_socket
 import custom_components
 
 _ = custom_components
+
+
+LONGEST = ("tests/release/", "tests/ha_real/", "tests/node/test_node_", "tests/node/test_cli_document")
+"""Tests that mostly wait for processes of their own: begun first, they end beside the others."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest tests at the beginning of each worker's share; the order is otherwise as collected."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if workers == 1:
+        return
+    early = [item for place in LONGEST for item in items if item.nodeid.startswith(place)]
+    known = {item.nodeid for item in early}
+    later = [item for item in items if item.nodeid not in known]
+    size = -(-len(items) // workers)
+    items.clear()
+    for number in range(workers):
+        share = early[number::workers]
+        items += share + later[: size - len(share)]
+        del later[: size - len(share)]
+    items += later
 
 
 @pytest.fixture(scope="session", autouse=True)
