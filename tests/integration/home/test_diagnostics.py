@@ -89,7 +89,7 @@ async def test_of_an_entry_whose_node_cant_start(
     assert (await async_get_config_entry_diagnostics(hass, entry))["node_log"] == []
 
 
-KEY = SoftwareSigner.generate()
+KEY = SoftwareSigner(bytes(range(32)))
 
 
 @pytest.mark.parametrize(
