@@ -215,6 +215,24 @@ def test_withheld_bodies_do_not_stop_the_chain(net: Net) -> None:
     assert drop_codes(net) == ["bodies_withheld"]
 
 
+def test_a_withheld_branch_that_claims_to_be_the_best_costs_no_body_twice(net: Net) -> None:
+    """Looking at it again and again must not drop the bodies of the others' branch."""
+    peer = net.join("mallory", "anna")
+    net.say(peer, "anna", replace(announce(forge(net)), justified=10**6))
+    net.mine("bert", 8, wait=5)
+    assert net["anna"].engine.chain.height == net["bert"].engine.chain.height
+
+
+def test_a_claim_whose_block_does_not_come_holds_nobody_up(net: Net) -> None:
+    peer = net.join("mallory", "anna")
+    block = forge(net)
+    net.say(peer, "anna", replace(announce(block), justified=net["anna"].engine.chain.height))
+    net.mine("bert", 1, wait=1)
+    assert net["anna"].engine.chain.height == 6, "the claim may be true"
+    net.mine("bert", 2, wait=2)
+    assert net["anna"].engine.chain.height == net["bert"].engine.chain.height == 9
+
+
 def test_a_body_that_is_not_the_blocks_is_the_givers_fault(net: Net) -> None:
     block = forge(net, net.pay("anna", "bert"))
     liar = net.join("mallory", "anna")

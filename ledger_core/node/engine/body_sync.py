@@ -31,6 +31,10 @@ APPLY_BYTES = 4 * 1024 * 1024
 COMPACT_WITHIN = 2
 """Nearer to the tip than this, blocks come in their compact form: their records are known."""
 
+PATIENCE = 0.1
+"""The part of a request's time after which another branch is gone for beside one that is only claimed to be
+better. Its bodies are taken all the same when they come."""
+
 MAX_UNAVAILABLE = 256
 SUPPLIER_FAULTS = frozenset(
     {
@@ -109,6 +113,7 @@ class BodySync:
             return
         if not len(self._tree):
             self._set_path([])
+            self._drop_strays()
             return
         self._planning = True
         try:
@@ -191,15 +196,32 @@ class BodySync:
     # Choosing
 
     def _choose(self, now: float) -> bool:
-        """Find the best branch whose bodies may come; returns whether there is one."""
-        target = self._claimed() or self._tree.best()
-        if target is not None and self._open(target, now):
+        """Go for the best branch whose bodies may come; returns whether there is one."""
+        found = self._find(now)
+        if not found:
+            self._set_path([])
+        # Not sooner: a branch that was only looked at must not cost the bodies of the one that is gone for.
+        self._drop_strays()
+        return found
+
+    def _find(self, now: float) -> bool:
+        claimed = self._claimed()
+        if claimed is not None and self._open(claimed, now) and not self._keeps_waiting(now):
             return True
-        for leaf in self._tree.leaves():
-            if self._better(leaf) and self._open(leaf, now):
-                return True
-        self._set_path([])
-        return False
+        best = self._tree.best()
+        if best is not None and best is not claimed and self._open(best, now):
+            return True
+        return any(self._better(leaf) and self._open(leaf, now) for leaf in self._tree.leaves())
+
+    def _keeps_waiting(self, now: float) -> bool:
+        """Whether the path's next block is long in coming: a mere claim must not hold up the rest."""
+        first = self._path[0].hash
+        patience = self._hub.settings.request_s * (1 - PATIENCE)
+        return any(
+            first in request.hashes and now >= request.deadline - patience
+            for requests in self._requests.values()
+            for request in requests
+        )
 
     def _open(self, target: HeaderNode, now: float) -> bool:
         if not self._better(target) and target is not self._claimed():
@@ -248,7 +270,10 @@ class BodySync:
     def _set_path(self, path: list[HeaderNode]) -> None:
         self._path = path
         self._heights = {node.hash: node.height for node in path}
-        if not path or len(self._bodies) > 2 * len(path):
+
+    def _drop_strays(self) -> None:
+        """Let bodies go that the path chosen has no use for."""
+        if not self._path or len(self._bodies) > 2 * len(self._path):
             for block_hash in [key for key in self._bodies if key not in self._heights]:
                 self._drop_body(block_hash)
 
@@ -426,7 +451,7 @@ class BodySync:
             self._requests.pop(request.peer, None)
 
     def _keep(self, block: Block, block_hash: bytes, peer_id: bytes) -> None:
-        if block_hash in self._heights and block_hash not in self._bodies:
+        if block_hash not in self._bodies:
             self._bodies[block_hash] = (block, peer_id)
             self._withheld.pop(peer_id, None)
             self._bytes += len(block.body)
