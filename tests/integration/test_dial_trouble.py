@@ -93,7 +93,7 @@ async def test_an_invitation_that_was_used_is_told_to_its_second_bearer(
         done = await flow.async_step_confirm({CONF_INVITATION: await invite(founder)})
         assert done["type"] == "create_entry"
         await wait_until(lambda: CONF_INVITATION not in second.data, 60)
-        assert len(founder.runtime_data.ledger.data.members) == 3
+        await wait_until(lambda: len(founder.runtime_data.ledger.data.members) == 3, 60)
 
 
 @pytest.mark.usefixtures("socket_enabled")

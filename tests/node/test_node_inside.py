@@ -17,7 +17,7 @@ from ledger_core.errors import ChainError, LedgerError
 from ledger_core.node import lan_search, upkeep
 from ledger_core.node import process as process_module
 from ledger_core.node.config import Settings
-from ledger_core.node.data_directory import DataDirectory
+from ledger_core.node.data_directory import GENESIS, DataDirectory
 from ledger_core.node.node import Node, _in_time
 from ledger_core.node.peers import PeerError
 from tests.node.peer_world import eventually
@@ -29,7 +29,8 @@ async def running(
     directory: Path, failures: list[BaseException] | None = None, **settings: Any
 ) -> AsyncIterator[Node]:
     founding = Founding(name="S", currency="EUR", founder_name="F", parameters=parameters_as_dict(QUICK))
-    found(directory, founding, seeded("founder").public_key, int(time.time()) - 2)
+    if not DataDirectory(directory).file(GENESIS).exists():
+        found(directory, founding, seeded("founder").public_key, int(time.time()) - 2)
     wanted: dict[str, Any] = {
         "peer_host": "127.0.0.1",
         "peer_port": 0,
