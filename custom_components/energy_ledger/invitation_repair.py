@@ -53,11 +53,13 @@ class NewInvitationFlow(RepairsFlow):
     async def _replace(self, text: str) -> None:
         """Write the invitation where the entry and its node look for it; the node is started anew."""
         entries, entry = self.hass.config_entries, self._entry
-        if CONF_DIRECTORY in entry.data:
-            node_keeper(self.hass).renew(entry.entry_id)
-            if entry.state is ConfigEntryState.LOADED:
-                await entries.async_unload(entry.entry_id)
-            directory = data_directory(self.hass, entry.data[CONF_DIRECTORY])
-            await self.hass.async_add_executor_job(local.prepare_joining, directory, text)
-        entries.async_update_entry(entry, data={**entry.data, CONF_INVITATION: text})
-        entries.async_schedule_reload(entry.entry_id)
+        try:
+            if CONF_DIRECTORY in entry.data:
+                node_keeper(self.hass).renew(entry.entry_id)
+                if entry.state is ConfigEntryState.LOADED:
+                    await entries.async_unload(entry.entry_id)
+                directory = data_directory(self.hass, entry.data[CONF_DIRECTORY])
+                await self.hass.async_add_executor_job(local.prepare_joining, directory, text)
+            entries.async_update_entry(entry, data={**entry.data, CONF_INVITATION: text})
+        finally:
+            entries.async_schedule_reload(entry.entry_id)

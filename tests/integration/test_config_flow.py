@@ -367,6 +367,8 @@ async def test_remote_with_a_new_key_and_an_invitation(hass: HomeAssistant, node
     result = await fill(hass, result, invitation="ELINVITE", home_name="Number 7")
     assert result["errors"] == {"invitation": "invitation_prefix"}
     text = invitation(node.world)
+    result = await fill(hass, result, invitation=text, home_name=" ")
+    assert result["errors"] == {"home_name": "empty"}
     result = await fill(hass, result, invitation=text, home_name="Number 7")
     assert result["type"] is FlowResultType.CREATE_ENTRY
     assert result["data"][CONF_INVITATION] == text

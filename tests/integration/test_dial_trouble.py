@@ -6,6 +6,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from homeassistant.config_entries import ConfigEntryState
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers import issue_registry as ir
 from pytest_homeassistant_custom_component.common import (  # type: ignore[import-untyped]
@@ -22,7 +23,7 @@ from ledger_core.client import UnreachableError
 from ledger_core.client.home import Home
 from ledger_core.client.views import DialView
 from ledger_core.keys import SoftwareSigner
-from tests.integration.conftest import wait_until
+from tests.integration.conftest import state_of, wait_until
 from tests.integration.own_node import OwnEntry, invite, own_entry
 
 __all__ = ["own_entry"]
@@ -90,7 +91,17 @@ async def test_an_invitation_that_was_used_is_told_to_its_second_bearer(
 
         flow: Any = await repairs.async_create_fix_flow(hass, issue.issue_id, issue.data)
         flow.hass = hass
-        done = await flow.async_step_confirm({CONF_INVITATION: await invite(founder)})
+        again = await invite(founder)
+        full = OSError(28, "No space left on device")
+        with patch(
+            "custom_components.energy_ledger.invitation_repair.local.prepare_joining", side_effect=full
+        ):
+            refused = await flow.async_step_confirm({CONF_INVITATION: again})
+        assert refused["errors"] == {"base": "cannot_prepare"}
+        assert "No space left" in refused["description_placeholders"]["reason"]
+        await hass.async_block_till_done()
+        assert state_of(second) is ConfigEntryState.LOADED, "the home goes on as before"
+        done = await flow.async_step_confirm({CONF_INVITATION: again})
         assert done["type"] == "create_entry"
         await wait_until(lambda: CONF_INVITATION not in second.data, 60)
         await wait_until(lambda: len(founder.runtime_data.ledger.data.members) == 3, 60)

@@ -9,8 +9,9 @@ from homeassistant.core import HomeAssistant
 from homeassistant.data_entry_flow import FlowResultType
 from homeassistant.setup import async_setup_component
 
+from custom_components.energy_ledger.config_flow import EnergyLedgerConfigFlow
 from custom_components.energy_ledger.const import CONF_HOME
-from ledger_core.keys import SoftwareSigner, address, save_key
+from ledger_core.keys import KeyFileError, SoftwareSigner, address, save_key
 from ledger_core.keys.keyfile import SealingCost
 from tests.integration.test_config_flow import COMMUNITY, begin, choose, fill
 
@@ -52,3 +53,9 @@ async def test_a_key_file(
     result = await fill(hass, result, **sent)
     assert result["type"] is FlowResultType.CREATE_ENTRY
     assert result["result"].data[CONF_HOME] == address(signer.public_key)
+
+
+def test_without_a_file_there_is_no_key() -> None:
+    """The form requires one; an older form may not."""
+    with pytest.raises(KeyFileError, match="no key file was uploaded"):
+        EnergyLedgerConfigFlow()._open_file(None, None)
