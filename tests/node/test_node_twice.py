@@ -13,18 +13,22 @@ from tests.node.processes import FAST, NodeProcess, street
 CALM = replace(FAST, block_spacing_s=2, min_difficulty_bits=16)
 """Blocks far enough apart that two copies, who can't talk to each other, see one branch when they vote."""
 
+CALM_S = 120.0
+"""A hang's guard: miners are nice, and get little of a busy machine."""
+
 HASTY = replace(FAST, min_difficulty_bits=10)
 """Blocks so close that there are forks all the time, and checkpoints come within a second or two."""
 
 STOPPED = "this node does not vote any more"
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("parameters", [CALM, HASTY], ids=["calm", "hasty"])
 async def test_a_copy_gives_itself_away_and_nobody_votes_in_two_ways(
     tmp_path: Path, parameters: Parameters
 ) -> None:
     async with street(tmp_path, 3, parameters) as homes:
-        await homes.until(lambda: homes.all_final(4), "they agree")
+        await homes.until(lambda: homes.all_final(4), "they agree", CALM_S)
         original = homes[2].node
         assert await original.stop() == 0
         directory = tmp_path / "copy"
@@ -37,7 +41,7 @@ async def test_a_copy_gives_itself_away_and_nobody_votes_in_two_ways(
             def noticed() -> bool:
                 return STOPPED in copy.log or STOPPED in original.log
 
-            await homes.until(noticed, "one of them sees that it is not alone")
+            await homes.until(noticed, "one of them sees that it is not alone", CALM_S)
             stopped, other = (copy, original) if STOPPED in copy.log else (original, copy)
             status = await stopped.status()
             assert status.voting_hold == "other_copy"
@@ -49,7 +53,7 @@ async def test_a_copy_gives_itself_away_and_nobody_votes_in_two_ways(
             stopped.flags = ["--resume-voting"]
             await stopped.start()
             before = (await stopped.status()).final
-            await homes.until(lambda: homes.all_final(before + 4), "they agree again")
+            await homes.until(lambda: homes.all_final(before + 4), "they agree again", CALM_S)
             assert (await stopped.status()).voting_hold in {None, "watching"}
         finally:
             await copy.close()
