@@ -3,30 +3,21 @@
 from typing import Any
 
 import probatio as vol
-from homeassistant.components.repairs import RepairsFlow, RepairsFlowResult
+from homeassistant.components.repairs import RepairsFlowResult
 from homeassistant.config_entries import ConfigEntryState
 
 from ledger_core.client import local
 from ledger_core.errors import LedgerError
 
 from .const import CONF_CHAIN_ID, CONF_DIRECTORY, CONF_INVITATION
-from .data import EnergyLedgerEntry
 from .flows.joining import read_invitation
 from .node.keeper import node_keeper
 from .node_setup import data_directory
+from .repair_flow import EntryRepairFlow
 
 
-class NewInvitationFlow(RepairsFlow):
+class NewInvitationFlow(EntryRepairFlow):
     """Puts another invitation in the place of an entry's, and sets the entry up with it."""
-
-    def __init__(self, entry: EnergyLedgerEntry, placeholders: dict[str, str]) -> None:
-        """Prepare to replace the invitation of an entry."""
-        self._entry = entry
-        self._placeholders = placeholders
-
-    async def async_step_init(self, user_input: dict[str, Any] | None = None) -> RepairsFlowResult:
-        """Begin."""
-        return await self.async_step_confirm(user_input)
 
     async def async_step_confirm(self, user_input: dict[str, Any] | None = None) -> RepairsFlowResult:
         """Ask for the invitation, and use it."""
@@ -43,12 +34,7 @@ class NewInvitationFlow(RepairsFlow):
                 else:
                     return self.async_create_entry(data={})
         schema = vol.Schema({vol.Required(CONF_INVITATION): str})
-        return self.async_show_form(
-            step_id="confirm",
-            data_schema=self.add_suggested_values_to_schema(schema, user_input),
-            errors=errors,
-            description_placeholders={**self._placeholders, **told},
-        )
+        return self.show(errors, self.add_suggested_values_to_schema(schema, user_input), told)
 
     async def _replace(self, text: str) -> None:
         """Write the invitation where the entry and its node look for it; the node is started anew."""

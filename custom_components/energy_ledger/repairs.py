@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Any, Final
 
 import probatio as vol
 from homeassistant.components.repairs import ConfirmRepairFlow, RepairsFlow, RepairsFlowResult
@@ -34,6 +34,7 @@ from .issues import (
     not_approved,
 )
 from .node.keeper import node_keeper
+from .repair_flow import NOT_RESOLVED, EntryRepairFlow
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -80,72 +81,44 @@ RELOADS: Final = (OUT_OF_SYNC, ISSUE_NODE_CANNOT_START, ISSUE_NODE_VERSION_MISMA
 """Issues that setting the entry up anew, and with it the node, may cure."""
 
 
-class CheckedFlow(RepairsFlow):
+class CheckedFlow(EntryRepairFlow):
     """Looks whether the cause is gone when the user says that it is."""
 
     def __init__(
         self, entry: EnergyLedgerEntry, check: Check, device: str, placeholders: dict[str, str]
     ) -> None:
-        """Prepare to fix an issue of an entry."""
-        self._entry = entry
+        """Prepare to fix an issue of an entry, or of a device of it (its subentry's id, else empty)."""
+        super().__init__(entry, placeholders)
         self._check = check
         self._device = device
-        self._placeholders = placeholders
 
-    async def async_step_init(self, user_input: dict[str, str] | None = None) -> RepairsFlowResult:
-        """Begin."""
-        return await self.async_step_confirm(user_input)
-
-    async def async_step_confirm(self, user_input: dict[str, str] | None = None) -> RepairsFlowResult:
+    async def async_step_confirm(self, user_input: dict[str, Any] | None = None) -> RepairsFlowResult:
         """Say what to do; look again when it is said to be done."""
-        errors: dict[str, str] = {}
-        if user_input is not None:
-            if self._entry.state is not ConfigEntryState.LOADED:
-                return self.async_abort(reason="entry_not_loaded")
-            if await self._check(self.hass, self._entry, self._device):
-                return self.async_create_entry(data={})
-            errors["base"] = "not_resolved"
-        return self.async_show_form(
-            step_id="confirm",
-            errors=errors,
-            description_placeholders=self._placeholders,
-        )
+        if user_input is None:
+            return self.show()
+        if self._entry.state is not ConfigEntryState.LOADED:
+            return self.async_abort(reason="entry_not_loaded")
+        if await self._check(self.hass, self._entry, self._device):
+            return self.async_create_entry(data={})
+        return self.show(NOT_RESOLVED)
 
 
-class ReloadFlow(RepairsFlow):
+class ReloadFlow(EntryRepairFlow):
     """Sets the entry up anew."""
 
-    def __init__(self, entry: EnergyLedgerEntry, placeholders: dict[str, str]) -> None:
-        """Prepare to reload an entry."""
-        self._entry = entry
-        self._placeholders = placeholders
-
-    async def async_step_init(self, user_input: dict[str, str] | None = None) -> RepairsFlowResult:
-        """Begin."""
-        return await self.async_step_confirm(user_input)
-
-    async def async_step_confirm(self, user_input: dict[str, str] | None = None) -> RepairsFlowResult:
+    async def async_step_confirm(self, user_input: dict[str, Any] | None = None) -> RepairsFlowResult:
         """Say what will be done, then do it."""
-        if user_input is not None:
-            node_keeper(self.hass).renew(self._entry.entry_id)
-            self.hass.config_entries.async_schedule_reload(self._entry.entry_id)
-            return self.async_create_entry(data={})
-        return self.async_show_form(step_id="confirm", description_placeholders=self._placeholders)
+        if user_input is None:
+            return self.show()
+        node_keeper(self.hass).renew(self._entry.entry_id)
+        self.hass.config_entries.async_schedule_reload(self._entry.entry_id)
+        return self.async_create_entry(data={})
 
 
-class ResumeVotingFlow(RepairsFlow):
+class ResumeVotingFlow(EntryRepairFlow):
     """Has the node vote again, once the user says that no other copy of it runs."""
 
-    def __init__(self, entry: EnergyLedgerEntry, placeholders: dict[str, str]) -> None:
-        """Prepare to fix the issue of an entry."""
-        self._entry = entry
-        self._placeholders = placeholders
-
-    async def async_step_init(self, user_input: dict[str, bool] | None = None) -> RepairsFlowResult:
-        """Begin."""
-        return await self.async_step_confirm(user_input)
-
-    async def async_step_confirm(self, user_input: dict[str, bool] | None = None) -> RepairsFlowResult:
+    async def async_step_confirm(self, user_input: dict[str, Any] | None = None) -> RepairsFlowResult:
         """Ask for the user's word: a node that votes twice loses its role."""
         errors: dict[str, str] = {}
         if user_input is not None:
@@ -156,13 +129,8 @@ class ResumeVotingFlow(RepairsFlow):
             elif await self._resumed():
                 return self.async_create_entry(data={})
             else:
-                errors["base"] = "not_resolved"
-        return self.async_show_form(
-            step_id="confirm",
-            data_schema=vol.Schema({vol.Required(CONF_ENDED, default=False): bool}),
-            errors=errors,
-            description_placeholders=self._placeholders,
-        )
+                errors |= NOT_RESOLVED
+        return self.show(errors, vol.Schema({vol.Required(CONF_ENDED, default=False): bool}))
 
     async def _resumed(self) -> bool:
         data = self._entry.runtime_data
