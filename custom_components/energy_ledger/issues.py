@@ -10,7 +10,7 @@ from homeassistant.helpers import issue_registry as ir
 from .const import DOMAIN, issue_id
 from .data import EnergyLedgerEntry
 from .ledger import LedgerView
-from .node_state import CLOCK_WRONG, OTHER_COPY, block_of
+from .node_state import CLOCK_WRONG, OTHER_COPY
 
 CLOCK: Final = "clock_wrong"
 OUT_OF_SYNC: Final = "out_of_sync"
@@ -50,7 +50,7 @@ KINDS: Final = {
 
 def clock_wrong(view: LedgerView) -> bool:
     """Whether the node doubts this computer's clock."""
-    return CLOCK_WRONG in (block_of(view.status.mining_hold), block_of(view.status.voting_hold))
+    return CLOCK_WRONG in (view.status.mining_hold, view.status.voting_hold)
 
 
 def not_approved(view: LedgerView, home: str) -> bool:
@@ -106,7 +106,7 @@ class IssueWatch:
         if data.ledger.last_update_success:
             view = data.ledger.data
             self._set(CLOCK, clock_wrong(view))
-            self._set(VOTED_ELSEWHERE, block_of(view.status.voting_hold) == OTHER_COPY)
+            self._set(VOTED_ELSEWHERE, view.status.voting_hold == OTHER_COPY)
             self._set(PARTED, view.status.parted > 0)
             self._set(OUT_OF_SYNC, self._lasts(OUT_OF_SYNC, not view.status.synced))
             home = data.key.signer.public_key.hex()

@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from ledger_core.errors import RuleError
+from ledger_core.node.engine import holds
 from ledger_core.node.engine.compact import Partial, make_compact, make_parts
 from ledger_core.node.engine.header_tree import HeaderTree
 from ledger_core.node.engine.holds import SYNCING
@@ -474,3 +475,10 @@ def test_a_sync_tells_what_it_fetches_and_how_high_its_peers_are() -> None:
     net.settle()
     progress = whole.engine.progress(net.now)
     assert (progress.phase, progress.height, progress.claimed) == ("blocks", 0, 60)
+
+
+def test_every_hold_has_a_code_that_the_api_names() -> None:
+    """Programs, Home Assistant's sensors among them, know the codes by these lists."""
+    made = [each for each in vars(holds).values() if isinstance(each, holds.Hold)]
+    made += [holds.clock_wrong(""), holds.other_copy(""), holds.watching(1), holds.disk_full("")]
+    assert {each.code for each in made} == {*holds.MINING_CODES, *holds.VOTING_CODES}

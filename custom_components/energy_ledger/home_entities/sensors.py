@@ -24,7 +24,7 @@ from ..const import CONF_CURRENCY
 from ..data import EnergyLedgerEntry
 from ..entity import LedgerEntity, NodeEntity
 from ..ledger import LedgerView
-from ..node_state import BLOCKS, block_of
+from ..node_state import MINING_STATES, VOTING_STATES, mining_state, voting_state
 from ..prices import Price
 from ..quantities import kilo, money, now_s
 
@@ -226,19 +226,19 @@ NODE = (
         key="mining_state",
         translation_key="mining_state",
         device_class=SensorDeviceClass.ENUM,
-        options=list(BLOCKS),
+        options=list(MINING_STATES),
         entity_category=EntityCategory.DIAGNOSTIC,
-        value=lambda view: block_of(view.status.mining_hold),
+        value=lambda view: mining_state(view.status.mining_hold),
         attributes=lambda view: {"reason": view.status.mining_blocked},
     ),
     NodeSensorDescription(
         key="voting_state",
         translation_key="voting_state",
         device_class=SensorDeviceClass.ENUM,
-        options=list(BLOCKS),
+        options=list(VOTING_STATES),
         entity_category=EntityCategory.DIAGNOSTIC,
         entity_registry_enabled_default=False,
-        value=lambda view: block_of(view.status.voting_hold),
+        value=lambda view: voting_state(view.status.voting_hold),
         attributes=lambda view: {"reason": view.status.voting_blocked},
     ),
 )

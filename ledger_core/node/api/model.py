@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
+from ledger_core.node.engine.holds import MINING_CODES, VOTING_CODES
+
 Hex32 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", description="32 bytes in hexadecimal.")]
 Hex16 = Annotated[str, Meta(pattern="^[0-9a-f]{32}$", description="16 bytes in hexadecimal.")]
 Hex64 = Annotated[str, Meta(pattern="^[0-9a-f]{128}$", description="64 bytes in hexadecimal.")]
@@ -124,17 +126,11 @@ class StatusView(View, frozen=True):
     ] = None
     mining_hold: Annotated[
         str | None,
-        Meta(
-            description="Code of `mining_blocked`: "
-            "switched_off, disk_full, clock_wrong, not_a_node, syncing, no_peer."
-        ),
+        Meta(description=f"Code of `mining_blocked`: {', '.join(MINING_CODES)}."),
     ] = None
     voting_hold: Annotated[
         str | None,
-        Meta(
-            description="Code of `voting_blocked`: "
-            "switched_off, other_copy, clock_wrong, syncing, not_a_node, no_peer, watching."
-        ),
+        Meta(description=f"Code of `voting_blocked`: {', '.join(VOTING_CODES)}."),
     ] = None
     sync_phase: Annotated[
         str | None,

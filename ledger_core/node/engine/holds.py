@@ -1,6 +1,21 @@
 """Why a node does not mine or vote."""
 
+from typing import Final
+
 from msgspec import Struct
+
+MINING_CODES: Final = ("switched_off", "disk_full", "clock_wrong", "not_a_node", "syncing", "no_peer")
+"""Codes of all that can keep a node from mining, as the API tells them."""
+VOTING_CODES: Final = (
+    "switched_off",
+    "other_copy",
+    "clock_wrong",
+    "syncing",
+    "not_a_node",
+    "no_peer",
+    "watching",
+)
+"""Codes of all that can keep a node from voting."""
 
 
 class Hold(Struct, frozen=True):

@@ -14,10 +14,15 @@ from homeassistant.helpers.translation import async_get_translations
 from custom_components.energy_ledger import prices
 from custom_components.energy_ledger.const import DOMAIN
 from custom_components.energy_ledger.home_entities import sensors
-from custom_components.energy_ledger.node_state import BLOCKS, block_of
+from custom_components.energy_ledger.node_state import (
+    MINING_STATES,
+    VOTING_STATES,
+    mining_state,
+    voting_state,
+)
 from custom_components.energy_ledger.trading_settings import async_load_settings, async_remove_settings
 from ledger_core.client import UnreachableError
-from ledger_core.node.engine.holds import NO_PEER, NOT_A_NODE, SYNCING, VOTING_OFF, clock_wrong, other_copy
+from ledger_core.node.engine.holds import MINING_CODES, VOTING_CODES
 from tests.integration.conftest import EntryMaker
 from tests.node.api_world import ApiWorld
 
@@ -152,25 +157,23 @@ async def test_of_the_node(street: Street) -> None:
     assert state(street, "binary_sensor.test_street_node_synced").state == "on"
     assert state(street, "sensor.test_street_node_peers").state == "1"
     mining = state(street, "sensor.test_street_node_mining_state")
-    assert mining.state in BLOCKS
+    assert mining.state in MINING_STATES
     assert mining.attributes["reason"] == street.view.status.mining_blocked
 
 
-@pytest.mark.parametrize(
-    ("code", "state"),
-    [
-        (None, "active"),
-        (clock_wrong("an hour behind").code, "clock_wrong"),
-        (SYNCING.code, "syncing"),
-        (NO_PEER.code, "no_peer"),
-        (NOT_A_NODE.code, "not_a_node"),
-        (other_copy("it votes").code, "other_copy"),
-        (VOTING_OFF.code, "switched_off"),
-        ("something_new", "other"),
-    ],
-)
-def test_why_a_node_is_held_back(code: str | None, state: str) -> None:
-    assert block_of(code) == state
+def test_every_code_of_the_node_is_a_state_of_its_own() -> None:
+    assert set(MINING_STATES) == {"active", "other", *MINING_CODES}
+    assert set(VOTING_STATES) == {"active", "other", *VOTING_CODES}
+    for codes, state_of in ((MINING_CODES, mining_state), (VOTING_CODES, voting_state)):
+        assert [state_of(code) for code in codes] == list(codes)
+        assert state_of(None) == "active"
+        assert state_of("something_new") == "other"
+
+
+def test_the_sensors_offer_the_states_of_mining_and_voting() -> None:
+    options = {each.key: each.options for each in sensors.NODE}
+    assert options["mining_state"] == list(MINING_STATES)
+    assert options["voting_state"] == list(VOTING_STATES)
 
 
 async def test_the_noisy_ones_are_disabled(street: Street) -> None:
@@ -196,7 +199,7 @@ async def test_the_noisy_ones_are_disabled(street: Street) -> None:
     assert value(street, "node_height") == str(street.view.status.tip.height)
     assert value(street, "node_final_height") == str(street.view.status.final)
     assert value(street, "node_waiting_records") == "0"
-    assert value(street, "node_voting_state") in BLOCKS
+    assert value(street, "node_voting_state") in VOTING_STATES
     assert value(street, "fees_not_final_yet") == "0.0"
     rate = "sensor.test_street_node_hash_rate"
     assert state(street, rate).state == "0.0"

@@ -23,7 +23,7 @@ from custom_components.energy_ledger.events import EndReason, Happening, Shortfa
 from custom_components.energy_ledger.home_entities.events import OFFERS, TRADES
 from custom_components.energy_ledger.home_entities.sensors import ENERGY, MARKET, MONEY, NODE
 from custom_components.energy_ledger.issues import KINDS
-from custom_components.energy_ledger.node_state import BLOCKS
+from custom_components.energy_ledger.node_state import MINING_STATES, VOTING_STATES
 from custom_components.energy_ledger.refusals import REFUSALS
 from custom_components.energy_ledger.services import ACTIONS
 from custom_components.energy_ledger.statistics import SERIES
@@ -162,8 +162,8 @@ def test_entities_are_named_and_have_icons() -> None:
     sensors |= {"money_earned", "money_spent"}
     assert sensors <= set(EN["entity"]["sensor"])
     assert sensors <= set(ICONS["entity"]["sensor"])
-    for key in ("mining_state", "voting_state"):
-        assert set(EN["entity"]["sensor"][key]["state"]) == set(BLOCKS)
+    for key, held in (("mining_state", MINING_STATES), ("voting_state", VOTING_STATES)):
+        assert set(EN["entity"]["sensor"][key]["state"]) == set(held)
     for key, kinds in (("offers", OFFERS), ("trades", TRADES)):
         states = EN["entity"]["event"][key]["state_attributes"]["event_type"]["state"]
         assert set(states) == {kind.value for kind in kinds}
