@@ -97,9 +97,8 @@ class OwnRecords:
     ) -> bytes:
         """Put a record into the pool, and note what is to be written and told of."""
         record = open_envelope(envelope, self._prefix)
-        if record.id in self._waiting or record.id in self._in_chain:
-            return record.id
-        if record.id in self._hub.chain.state.seen:
+        seen = self._hub.chain.state.seen
+        if record.id in self._waiting or record.id in self._in_chain or record.id in seen:
             return record.id
         require_room(len(self._outbox) + len(kept), self._hub.settings.own_records)
         if record.id not in self._pool:
