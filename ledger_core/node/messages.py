@@ -17,9 +17,6 @@ from ledger_core.records.codec import Envelope
 from ledger_core.records.types import Hash, Height, Signature, Time
 from ledger_core.records.votes import VoteBundle
 
-PROTOCOL_VERSION = 1
-"""Raised whenever a message changes its meaning; peers of different versions refuse each other."""
-
 MAX_MESSAGE_BYTES = 2 * 1024 * 1024
 MAX_PAYLOAD_BYTES = MAX_MESSAGE_BYTES - 64 * 1024
 """Contents that whoever answers may put together: the rest is room for the framing."""
