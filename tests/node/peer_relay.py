@@ -1,6 +1,7 @@
 """Somebody on the way between two nodes, who can record, alter and repeat what they say."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Self
@@ -11,11 +12,12 @@ type Alter = Callable[[bool, int, bytes], bytes]
 """Takes whether a message is from the caller, its number in that direction, and its bytes; gives others."""
 
 
-class _Server:
+class _Server(ABC):
     """A WebSocket server on loopback, whose one handler a subclass gives."""
 
+    @abstractmethod
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        raise NotImplementedError
+        """Answer a caller."""
 
     async def __aenter__(self) -> Self:
         application = web.Application()
