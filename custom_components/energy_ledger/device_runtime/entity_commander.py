@@ -30,6 +30,7 @@ from ..devices.errors import CommandRefused, CommandUnsupported, ReserveReached,
 from ..devices.notes import CommandNote, NoteStore
 from ..devices.profile.model import CommandName
 from ..devices.readings import Readings
+from ..devices.tasks import end_tasks
 from .commander import StatusListener
 from .settings import EntityCommand
 from .sources import ReadingSource
@@ -281,9 +282,7 @@ class EntityCommander:
 
     async def _stop_keeper(self) -> None:
         task, self._keeper = self._keeper, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+        await end_tasks(task)
 
     async def _release(self, reason: str) -> bool:
         """Take back the noted command; failing (False), go on trying in the background."""

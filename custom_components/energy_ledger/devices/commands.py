@@ -33,6 +33,7 @@ from .notes import CommandNote, NoteStore
 from .profile.model import DURATION_S, HOLD_S, POWER_W, Command, CommandName, Profile, Step
 from .profile.units import Unit, convert, convertible
 from .readings import Field, Quality, Readings
+from .tasks import end_tasks
 from .writes import PlannedWrite, StepWriter
 
 _LOGGER = logging.getLogger(__name__)
@@ -372,9 +373,8 @@ class Commander:
 
     async def _stop_keeper(self) -> None:
         task, self._keeper = self._keeper, None
-        if task is not None and task is not asyncio.current_task():
-            task.cancel()
-            await asyncio.wait([task])
+        if task is not asyncio.current_task():
+            await end_tasks(task)
 
     async def _release(self, reason: str) -> bool:
         """Try to take back the noted command; failing (False), go on trying in the background."""

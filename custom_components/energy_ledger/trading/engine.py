@@ -19,6 +19,7 @@ from ledger_core.market.terms import Standing
 
 from ..const import DOMAIN, SUBENTRY_BUY, SUBENTRY_SELL, issue_id
 from ..data import EnergyLedgerEntry
+from ..devices.tasks import end_tasks
 from ..trading_settings import Limits
 from . import clock as clocks
 from .buy_desk import BuyDesk
@@ -177,9 +178,7 @@ class TradingEngine:
         while self._unsubscribe:
             self._unsubscribe.pop()()
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+        await end_tasks(task)
         await self.loads.async_stop()
         await self.gate.async_stop(End.UNLOADED)
         await self.metering.async_stop()

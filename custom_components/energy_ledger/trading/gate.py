@@ -17,6 +17,7 @@ from ..data import DeviceRuntime, EnergyLedgerEntry
 from ..device_runtime.commander import DeviceCommander
 from ..devices.commands import CommandState, Order, Reserve
 from ..devices.errors import CommandError, DeviceError, ReserveReached, ValueOutOfRange
+from ..devices.tasks import end_tasks
 from ..events import EndReason, HomeEvent, async_tell, delivery_ended, delivery_started, shortfall_expected
 from ..trading_settings import Limits
 from . import clock as clocks
@@ -98,9 +99,7 @@ class DeliveryGate:
         while self._unsubscribe:
             self._unsubscribe.pop()()
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+        await end_tasks(task)
         async with self._lock:
             await self._carry_out(self.core.release_all(reason), self._clock())
         await self._store.async_save(self._kept())

@@ -24,6 +24,7 @@ from ..devices.commands import CommandState, Order
 from ..devices.errors import DeviceError, SettingsError
 from ..devices.notes import CommandNote
 from ..devices.profile.model import CommandName
+from ..devices.tasks import end_tasks
 from .agreed import slot_of
 from .gate import DeliveryGate
 from .gate_model import SaleView, TradeState
@@ -138,9 +139,7 @@ class Loads:
         while self._unsubscribe:
             self._unsubscribe.pop()()
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+        await end_tasks(task)
         async with self._lock:
             for commander in self._commanders.values():
                 await commander.close()

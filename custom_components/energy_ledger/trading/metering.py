@@ -18,6 +18,7 @@ from ledger_core.records.readings import ReadingRow, Stored
 from ..const import DOMAIN, issue_id
 from ..data import DeviceRuntime, EnergyLedgerEntry
 from ..devices.readings import Field
+from ..devices.tasks import end_tasks
 from . import clock as clocks
 from .house import meter_of, sample_of
 from .meter_core import Boundaries, Pause
@@ -104,10 +105,7 @@ class Metering:
         while self._unsubscribe:
             self._unsubscribe.pop()()
         tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await end_tasks(*tasks)
         if self.core is not None:
             await self._store.async_save(self._kept())
 
