@@ -87,6 +87,7 @@ class SharedUnit:
         self._unit = unit
         self._unit_id = unit_id
         self._endpoint = settings.endpoint
+        self._no_connection_key = settings.no_connection_key
         self._longest_s = 2 * settings.timeout_s + _TURN_S
         unit.set_message_spacing(settings.spacing_s)
         unit.require_timeout(settings.timeout_s)
@@ -164,7 +165,9 @@ class SharedUnit:
             reason = str(error) or f"no answer within {self._longest_s:g} s"
             raise LinkTimeout(f"{self.name}: {reason}") from error
         except (ModbusConnectionError, ModbusError) as error:
-            raise LinkClosed(f"{self.name}: {error}") from error
+            raise LinkClosed(
+                f"{self.name}: {error}", self._no_connection_key, endpoint=self._endpoint, detail=error
+            ) from error
         except asyncio.CancelledError:
             await asyncio.shield(self._disconnect())
             raise
@@ -185,6 +188,12 @@ def _exception_reply(name: str, what: tuple[int, int, int], error: ModbusExcepti
     return kind(name, *what, code)
 
 
+def _in_use(settings: LinkSettings, error: HomeAssistantError) -> SettingsError:
+    """Our error for a shared connection that is open with other settings."""
+    endpoint = settings.endpoint
+    return SettingsError(f"{endpoint}: {error}", "shared_in_use", endpoint=endpoint)
+
+
 def shared_unit(hass: HomeAssistant, entry: ConfigEntry, settings: LinkSettings, unit_id: int) -> SharedUnit:
     """A unit of the shared connection, held until `entry` unloads.
 
@@ -194,7 +203,7 @@ def shared_unit(hass: HomeAssistant, entry: ConfigEntry, settings: LinkSettings,
     try:
         unit = async_get_unit(hass, entry, modbus_params(settings), unit_id)
     except HomeAssistantError as error:
-        raise SettingsError(f"{settings.endpoint}: {error}") from error
+        raise _in_use(settings, error) from error
     return SharedUnit(unit, unit_id, settings)
 
 
@@ -212,5 +221,5 @@ async def temporary_shared_unit(
         try:
             unit = await stack.enter_async_context(holder)
         except HomeAssistantError as error:
-            raise SettingsError(f"{settings.endpoint}: {error}") from error
+            raise _in_use(settings, error) from error
         yield SharedUnit(unit, unit_id, settings)

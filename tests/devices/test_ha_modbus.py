@@ -186,9 +186,10 @@ async def test_link_settings_that_contradict_or_are_not_offered(
     shared_unit(hass, entry, first, 1)
     with pytest.raises(SettingsError, match="/dev/ttyS9"):
         shared_unit(hass, entry, parse_link("/dev/ttyS9?baudrate=19200"), 2)
-    with pytest.raises(SettingsError, match="/dev/ttyS9"):
+    with pytest.raises(SettingsError, match="/dev/ttyS9") as caught:
         async with temporary_shared_unit(hass, parse_link("/dev/ttyS9?baudrate=19200"), 2):
             raise AssertionError("a contradicting link was opened")
+    assert (caught.value.key, caught.value.figures) == ("shared_in_use", {"endpoint": "/dev/ttyS9"})
     with pytest.raises(SettingsError, match="does not carry RTU over UDP"):
         modbus_params(LinkSettings(kind=LinkKind.RTU_OVER_UDP, host="192.0.2.7"))
     with pytest.raises(SettingsError, match="unit id is 300"):

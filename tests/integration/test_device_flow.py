@@ -159,7 +159,7 @@ async def test_an_inverter_by_its_address(hass: HomeAssistant, entry: MockConfig
         ({"host": "two words"}, "host_invalid", "is no address"),
         ({"host": "192.0.2.7:502"}, "host_invalid", "is no address"),
         ({"host": " "}, "host_invalid", "is no address"),
-        ({"host": "127.0.0.1", "port": 1}, "cannot_connect", "connection refused"),
+        ({"host": "127.0.0.1", "port": 1}, "connection_refused", "Connect call failed"),
     ],
 )
 async def test_an_address_that_does_not_work(
@@ -185,7 +185,7 @@ async def test_a_silent_a_strange_and_no_device(
         fault = link.inject(Fault(FaultKind.SLEEP))
         await flow.type(**address(home, "eastron_sdm630"), unit=1)
         flow.asks("network", base="no_device")
-        assert "no unit answers" in flow.detail()
+        assert flow.detail("units") == "1"
         await flow.type(host="127.0.0.1", port=strange.port, unit=1, more=MORE)
         flow.asks("network", base="unknown_device")
         link.clear(fault)
@@ -269,8 +269,8 @@ async def test_a_serial_line(hass: HomeAssistant, entry: MockConfigEntry) -> Non
     await flow.type(device=" ", baudrate=9600, parity="even", more=line)
     flow.asks("serial", base="serial_device_missing")
     await flow.type(device="/dev/no-such-tty", baudrate=9600, parity="even", unit=1, more=line)
-    flow.asks("serial", base="cannot_connect")
-    assert "/dev/no-such-tty" in flow.detail()
+    flow.asks("serial", base="serial_not_opened")
+    assert flow.detail("endpoint") == "/dev/no-such-tty"
     hass.config_entries.subentries.async_abort(flow.result["flow_id"])
 
 

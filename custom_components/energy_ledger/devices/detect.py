@@ -192,12 +192,18 @@ async def detect(
         units_text = ", ".join(str(unit) for unit in strangers)
         raise UnknownDevice(
             f"{link.settings.endpoint}: unit {units_text} answers, but is none of the {len(profiles)} known "
-            "devices; a profile of your own can describe it"
+            "devices; a profile of your own can describe it",
+            "unknown_device",
+            endpoint=link.settings.endpoint,
+            units=units_text,
         )
     tried = ", ".join(str(unit) for unit in wanted or _usual_units(ranked))
     raise NotDetected(
         f"{link.settings.endpoint} can be connected to, but no unit answers (tried {tried}); "
-        "check the unit id, and that nothing else is connected to the device"
+        "check the unit id, and that nothing else is connected to the device",
+        "no_device",
+        endpoint=link.settings.endpoint,
+        units=tried,
     )
 
 

@@ -7,7 +7,7 @@ tell the user), and show ``str(error)`` as it is.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Self
 
 # Modbus Application Protocol Specification V1.1b3, section 7.
 EXCEPTION_NAMES: Final[dict[int, str]] = {
@@ -29,14 +29,10 @@ REFUSAL_CODES: Final = frozenset({1, 2, 3, 4, 7, 8})
 
 
 class DeviceError(Exception):
-    """Base of everything that the device layer raises on purpose."""
+    """Base of everything that the device layer raises on purpose.
 
-
-class SettingsError(DeviceError):
-    """A link, unit or device setting can't be right; the message says which and what would be.
-
-    What a user can mistype has a `key` besides, by which a text in the user's language is found; it shows the
-    `figures`.
+    What a user meets while a device is set up has a `key` besides, by which a text in the user's language is
+    found; it shows the `figures`.
     """
 
     def __init__(self, message: str, key: str = "", **figures: object) -> None:
@@ -44,6 +40,16 @@ class SettingsError(DeviceError):
         super().__init__(message)
         self.key = key
         self.figures = figures
+
+    def retold(self, message: str) -> Self:
+        """The same error, told with more of what surrounds it."""
+        told = type(self)(message)
+        told.key, told.figures = self.key, self.figures
+        return told
+
+
+class SettingsError(DeviceError):
+    """A link, unit or device setting can't be right; the message says which and what would be."""
 
 
 class LinkError(DeviceError):

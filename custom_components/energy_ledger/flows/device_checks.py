@@ -13,15 +13,7 @@ from ledger_core.records.types import AssetKind
 from ..device_runtime.entity_readings import EntityProblem, Problem, Slot, slots_of, value_of
 from ..device_runtime.parts import own_capacity_wh, own_rating_w, power_now_w
 from ..device_runtime.settings import STORES
-from ..devices.errors import (
-    DeviceError,
-    ExceptionReply,
-    HostSilent,
-    LinkError,
-    NotDetected,
-    SettingsError,
-    UnknownDevice,
-)
+from ..devices.errors import DeviceError, SettingsError
 from ..devices.readings import Field, Readings
 
 _NUMBERS: Final = ("number", "input_number")
@@ -46,8 +38,13 @@ class Faults:
 
 def of_settings(error: SettingsError, otherwise: str) -> Faults:
     """What can't be right in what was typed; `otherwise` shows the error's own words."""
+    return _told(error, otherwise)
+
+
+def _told(error: DeviceError, otherwise: str) -> Faults:
+    """The text of an error by its key and figures; one that has none is shown in its own words."""
     faults = Faults()
-    faults.add("base", error.key or otherwise, detail=error, **error.figures)
+    faults.add("base", error.key or otherwise, **{"detail": error, **error.figures})
     return faults
 
 
@@ -55,17 +52,7 @@ def of_probe(error: DeviceError) -> Faults:
     """Why no device was found at an address."""
     if isinstance(error, SettingsError):
         return of_settings(error, "invalid_address")
-    faults = Faults()
-    keys: tuple[tuple[type[DeviceError], str], ...] = (
-        (UnknownDevice, "unknown_device"),
-        (NotDetected, "no_device"),
-        (HostSilent, "host_silent"),
-        (LinkError, "cannot_connect"),
-        (ExceptionReply, "no_device"),
-    )
-    key = next((key for kind, key in keys if isinstance(error, kind)), "cannot_connect")
-    faults.add("base", key, detail=error)
-    return faults
+    return _told(error, "asking_failed")
 
 
 def of_figures(kind: AssetKind, typed: Mapping[str, Any], readings: Readings) -> Faults:

@@ -132,6 +132,11 @@ class LinkSettings:
         return f"{host}:{self.port}"
 
     @property
+    def no_connection_key(self) -> str:
+        """The key of the error that there is no connection, where nothing more is known."""
+        return "serial_not_opened" if self.kind is LinkKind.SERIAL else "cannot_connect"
+
+    @property
     def rtu_framed(self) -> bool:
         """True when replies carry no transaction id, so that a late one looks like any other."""
         return self.kind in (LinkKind.RTU_OVER_TCP, LinkKind.RTU_OVER_UDP, LinkKind.SERIAL)

@@ -85,24 +85,37 @@ class Client:
         except TimeoutError:
             raise HostSilent(
                 f"{endpoint} did not answer within {self._settings.timeout_s:g} s: "
-                "check the address, the power and the network"
+                "check the address, the power and the network",
+                "host_silent",
+                endpoint=endpoint,
+                seconds=f"{self._settings.timeout_s:g}",
             ) from None
         except (OSError, ModbusException, RuntimeError, ValueError) as error:
-            raise LinkClosed(f"{endpoint} can't be opened: {self._reason(error)}") from error
+            raise self._not_opened(error) from error
 
-    def _reason(self, error: Exception) -> str:
+    def _not_opened(self, error: Exception) -> LinkClosed:
         """Why the link can't be opened, with what the user may check."""
+        endpoint = self._settings.endpoint
+        reason, key, detail = str(error), self._settings.no_connection_key, str(error)
         if self._settings.kind is LinkKind.SERIAL:
-            return f"{error}; check that the serial device exists and that nothing else uses it"
-        if isinstance(error, ConnectionRefusedError):
-            return "connection refused; check the port, and that Modbus is switched on in the device"
-        if isinstance(error, socket.gaierror):
-            return "no such host; check the name or use the address"
-        return str(error)
+            reason = f"{error}; check that the serial device exists and that nothing else uses it"
+        elif isinstance(error, ConnectionRefusedError):
+            reason = "connection refused; check the port, and that Modbus is switched on in the device"
+            key = "connection_refused"
+        elif isinstance(error, socket.gaierror):
+            reason = "no such host; check the name or use the address"
+            key = "host_unknown"
+        return LinkClosed(
+            f"{endpoint} can't be opened: {reason}",
+            key,
+            endpoint=endpoint,
+            host=self._settings.host,
+            detail=detail,
+        )
 
     def close(self) -> None:
         """Close the connection at once; what is under way fails."""
-        self._fail(LinkClosed("connection closed"))
+        self._fail(LinkClosed("connection closed", "link_closed", endpoint=self._settings.endpoint))
         self._client.close()
 
     async def exchange(
@@ -123,7 +136,10 @@ class Client:
         except ModbusException as error:
             if isinstance(error.__cause__, asyncio.CancelledError):
                 raise error.__cause__ from None  # pymodbus 3.13 hides that the caller went away
-            raise LinkClosed(str(error)) from error
+            endpoint = self._settings.endpoint
+            raise LinkClosed(
+                str(error), self._settings.no_connection_key, endpoint=endpoint, detail=str(error)
+            ) from error
         finally:
             timer.cancel()
             self._expected = None
@@ -177,7 +193,11 @@ class Client:
     def _on_connect(self, connected: bool) -> None:
         if not connected:
             self._fail(
-                LinkClosed("the device closed the connection (it may take only one Modbus client at a time)")
+                LinkClosed(
+                    "the device closed the connection (it may take only one Modbus client at a time)",
+                    "hung_up",
+                    endpoint=self._settings.endpoint,
+                )
             )
 
     def _on_packet(self, sending: bool, data: bytes) -> bytes:

@@ -135,7 +135,7 @@ class Link:
         async with self._lock:
             if self._attempts != attempts and self._refusal is not None:
                 # The link could not be opened while this request waited: no need to try again for it.
-                raise type(self._refusal)(str(self._refusal))
+                raise self._refusal.retold(str(self._refusal))
             return await self._answer(request)
 
     async def close(self) -> None:
@@ -175,7 +175,11 @@ class Link:
         if (wait := self._retry_at - loop.time()) > 0:
             await asyncio.sleep(wait)
         if self._closed:
-            raise LinkClosed(f"{self.settings.endpoint} is no longer in use")
+            raise LinkClosed(
+                f"{self.settings.endpoint} is no longer in use",
+                "link_closed",
+                endpoint=self.settings.endpoint,
+            )
         client = Client(self.settings)
         self.statistics.connections += 1
         try:
@@ -212,7 +216,7 @@ class Link:
                 raise WriteUnconfirmed(
                     f"{where}: {request.text} was written but not confirmed ({error})"
                 ) from error
-            raise type(error)(f"{where}: {request.text}: {error}") from error
+            raise error.retold(f"{where}: {request.text}: {error}") from error
         except asyncio.CancelledError:
             self._after_failure(request, LinkTimeout("given up"), sent=client.sent)
             raise
