@@ -36,8 +36,10 @@ FRAMING_BYTES = 32
 """At most so many bytes stand around a record or a bundle in a block's body."""
 
 
-class Template(Struct, frozen=True, gc=False):
+class Template(Struct, frozen=True):
     """A block without work: the header's nonce and the miner's signature are still to come."""
+
+    # Seen by the garbage collector: a refusal's traceback leads back to the frames that hold the template.
 
     header: Header
     body: bytes

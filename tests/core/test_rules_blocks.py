@@ -1,5 +1,8 @@
 """Blocks as a whole: sizes, what a miner puts together, votes beside records."""
 
+import gc
+import weakref
+
 import pytest
 from hypothesis import given
 
@@ -89,3 +92,23 @@ def test_vote_by_a_replaced_key_is_forged() -> None:
         world.mine(bundles=old)
     assert refused.value.code == "signature_invalid"
     assert world.state.hash() == before
+
+
+class Witness:
+    """Lives as long as whoever made a template is remembered."""
+
+
+def make_with_refusal() -> weakref.ref[Witness]:
+    """Make a template that refuses a record, and hold both in a frame beside a witness."""
+    world = World()
+    witness = Witness()
+    beyond = transfer(world, "anna", "bert", world.genesis.parameters.credit_limit + 1)
+    template = assemble(world.state, [beyond], (), world["anna"].node.public_key, world.now)
+    assert [record.id for record, _ in template.refused] == [beyond.id]
+    return weakref.ref(witness)
+
+
+def test_a_template_with_refusals_is_freed() -> None:
+    alive = make_with_refusal()
+    gc.collect()
+    assert alive() is None
