@@ -12,12 +12,13 @@ if TYPE_CHECKING:
 
 COMMUNITY = "Linden Street"
 SLOT_S = 60
+GRACE_S = 60
 # The shortest that the forms allow: slots of a minute, a block a second, a minute for readings to arrive.
 TERMS = {
     "slot_s": str(SLOT_S),
     "block_spacing_s": 1,
     "checkpoint_interval": 10,
-    "grace_s": 1,
+    "grace_s": GRACE_S // 60,  # the form asks for minutes
     "money_mode": "mutual_credit",
     "credit_limit": 50,
     "asset_approval": "owner",

@@ -14,16 +14,8 @@ from demo.assistant import Place
 from demo.houses import HOUSES, METER, Device, House
 from demo.resident import Resident
 from demo.rest import wait_for
+from demo.street import TERMS
 
-TERMS = {
-    "slot_s": "60",
-    "block_spacing_s": 1,
-    "checkpoint_interval": 10,
-    "grace_s": 1,
-    "money_mode": "mutual_credit",
-    "credit_limit": 50,
-    "asset_approval": "owner",
-}
 BUYER = House(
     "buyer",
     "Buyer",

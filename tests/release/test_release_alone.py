@@ -18,21 +18,11 @@ from demo.bargains import turn_on
 from demo.houses import HOUSES
 from demo.resident import DOMAIN, Resident
 from demo.rest import wait_for
+from demo.street import GRACE_S, SLOT_S, TERMS
 
 VERSION = "9.8.7"
-SLOT_S = 60
 LEAD_S = 25
 """Offer, acceptance and their blocks fit in before the window."""
-# The shortest that the forms allow where readings are still to arrive before a slot is settled.
-TERMS: dict[str, Any] = {
-    "slot_s": str(SLOT_S),
-    "block_spacing_s": 1,
-    "checkpoint_interval": 10,
-    "grace_s": 1,
-    "money_mode": "mutual_credit",
-    "credit_limit": 50,
-    "asset_approval": "owner",
-}
 
 
 @pytest.fixture(scope="module")
@@ -140,9 +130,8 @@ async def _trade(seller: Resident, buyer: Resident) -> list[dict[str, Any]]:
     async def at_both() -> bool:
         return len(settled()) == len(told)
 
-    grace_s = TERMS["grace_s"] * 60
     await wait_for(
-        at_both, "the slot to be settled at both homes", start + SLOT_S + grace_s + 60 - time.time()
+        at_both, "the slot to be settled at both homes", start + SLOT_S + GRACE_S + 60 - time.time()
     )
     assert {event["type"] for event in told[seller]} >= {
         "trade_agreed",
