@@ -7,7 +7,7 @@ from typing import Protocol
 
 from ledger_core.chain.store.blockfile import BlockFile, is_block_file
 from ledger_core.chain.store.salvage import Salvage, open_damaged
-from ledger_core.chain.store.segment import StoredBlock
+from ledger_core.chain.store.stored import StoredBlock
 from ledger_core.community import Genesis
 from ledger_core.errors import ChainError
 from ledger_core.records.block import Block, decode_header

@@ -63,6 +63,7 @@ def open_works(directory: DataDirectory, settings: Settings, now: float) -> Work
     with contextlib.ExitStack() as undo:
         store = open_store(directory.path, genesis)
         undo.callback(store.close)
+        store.pack_later = True
         # The directory's lock is held from here on: nobody else makes a key.
         signer, key_is_new = directory.node_signer()
         link = directory.invitation()

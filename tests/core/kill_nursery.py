@@ -17,7 +17,7 @@ from typing import Any
 from ledger_core.chain import chain as chain_module
 from ledger_core.chain.chain import Chain
 from ledger_core.chain.rebuild import rebuild
-from ledger_core.chain.store import pruning
+from ledger_core.chain.store import pruning, transaction
 from ledger_core.chain.store.blockfile import BlockFile
 from ledger_core.chain.store.opening import open_store
 from ledger_core.records.block import Block, decode_header
@@ -46,12 +46,23 @@ def feed(job: Job, hook: Hook, step: Callable[[], None]) -> None:
 
 
 def sync(job: Job, hook: Hook, step: Callable[[], None]) -> None:
-    """Give the chain of a store many blocks in one commit."""
+    """Give the chain of a store many blocks in one commit; `loose`: leave them unpacked."""
     store = open_store(Path(job["directory"]), BlockFile(Path(job["blocks"])).genesis, on_stage=hook)
+    transaction.LOOSE_BLOCKS = 1
+    store.pack_later = job.get("loose", False)
     store.set_durable(durable=False)
     final = store.final()[0]
     blocks = [block for block in blocks_of(job) if decode_header(block.header).height > final]
     Chain.open(store, verifier()).add_blocks(blocks, LATER)
+    store.close()
+    step()
+
+
+def pack(job: Job, hook: Hook, step: Callable[[], None]) -> None:
+    """Pack what was left loose."""
+    store = open_store(Path(job["directory"]), on_stage=hook)
+    while store.pack_some():
+        step()
     store.close()
     step()
 
@@ -100,6 +111,7 @@ def reopen(job: Job, hook: Hook, step: Callable[[], None]) -> None:
 JOBS: dict[str, Callable[[Job, Hook, Callable[[], None]], None]] = {
     "feed": feed,
     "sync": sync,
+    "pack": pack,
     "prune": prune,
     "install": install,
     "rebuild": remake,

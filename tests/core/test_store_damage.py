@@ -22,8 +22,9 @@ from ledger_core.chain.store.keybook import KeyBook
 from ledger_core.chain.store.opening import open_store
 from ledger_core.chain.store.pruning import lowest_start
 from ledger_core.chain.store.salvage import open_damaged
-from ledger_core.chain.store.segment import Place, StoredBlock, decode_segment, encode_segment
+from ledger_core.chain.store.segment import Place, decode_segment, encode_segment
 from ledger_core.chain.store.shared import load_dictionary, train
+from ledger_core.chain.store.stored import StoredBlock
 from ledger_core.chain.verify import Verifier
 from ledger_core.errors import ChainError
 from ledger_core.records.block import decode_header
@@ -220,23 +221,23 @@ def test_dictionaries_and_samples_that_are_not_readable(monkeypatch: pytest.Monk
     with pytest.raises(RowError, match="int where bytes should be"):
         blob(5)
     with closing(sqlite3.connect(":memory:", autocommit=True)) as connection:
-        schema._create_tables(connection)
+        schema.migrate(connection, 0)
         book = KeyBook()
         for number in range(20):
             writer = Writer(Context(book))
             writer.put(writer.root, number)
-            assert number >= 16 or train(connection, book) is None
+            assert number >= 16 or train(connection, book, 99) is None
             connection.execute("INSERT INTO segments VALUES (?, x'00', ?)", (number, writer.pack()))
-        assert train(connection, book) is not None
+        assert train(connection, book, 99) is not None
 
         def refuse(_samples: object, _size: int) -> None:
             raise ZstdError("src size is incorrect")
 
         monkeypatch.setattr(shared, "train_dict", refuse)
-        assert train(connection, book) is None
+        assert train(connection, book, 99) is None
         connection.execute("INSERT INTO segments VALUES (99, x'00', x'00')")
         with pytest.raises(RowError, match="segment that is not readable"):
-            train(connection, book)
+            train(connection, book, 99)
 
 
 def test_a_store_without_a_dictionary_goes_on(

@@ -222,6 +222,38 @@ def test_kill_in_a_large_commit(nursery: Nursery, story: Story, tmp_path: Path) 
     assert states[stages.count("committed")] == {story.world.state.hash()}
 
 
+def test_kill_while_loose_segments_are_stored_and_packed(
+    nursery: Nursery, story: Story, tmp_path: Path
+) -> None:
+    options = {"blocks": story.path, "loose": True}
+    stages = nursery.run("sync", tmp_path / "clean", **options)["stages"]
+    assert stages.count("segment archived") >= 4
+    heights = set()
+    for number in range(1, len(stages) + 1):
+        directory = tmp_path / f"killed {number}"
+        assert nursery.run("sync", directory, kill_at=number, **options)["killed"]
+        with open_store(directory, story.world.genesis) as store:
+            quick_check(store)
+            heights.add(store.tip()[0])
+        nursery.run("sync", directory, **options)
+        with open_store(directory) as store:
+            assert_holds(store, story.world.blocks)
+        shutil.rmtree(directory)
+    assert {0, len(story.world.blocks)} < heights
+    source, wanted = tmp_path / "clean", digest_at(tmp_path / "clean")
+    stages = nursery.run("pack", copy(source, tmp_path / "packed"))["stages"]
+    assert stages.count("segment packed") >= 4
+    for number in range(1, len(stages) + 1):
+        directory = copy(source, tmp_path / f"packing {number}")
+        assert nursery.run("pack", directory, kill_at=number)["killed"]
+        assert digest_at(directory) == wanted
+        with open_store(directory) as store:
+            while store.pack_some():
+                pass
+            assert digest(store) == wanted
+        shutil.rmtree(directory)
+
+
 def full_store(story: Story, directory: Path) -> Path:
     with open_store(directory, story.world.genesis) as store:
         fill(store, story.order)

@@ -102,13 +102,14 @@ def test_an_older_schema_is_brought_up_to_date(tmp_path: Path, monkeypatch: pyte
     def add_table(connection: sqlite3.Connection) -> None:
         connection.execute("CREATE TABLE later (id INTEGER PRIMARY KEY) STRICT")
 
+    known = len(schema.MIGRATIONS)
     monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, add_table))
     older = refused(lambda: open_store(tmp_path, writable=False))
-    assert (older.code, "schema version 1" in older.message) == ("store_older", True)
+    assert (older.code, f"schema version {known}" in older.message) == ("store_older", True)
     with open_store(tmp_path) as store:
         assert_holds(store, world.blocks)
         with store._database.reading() as connection:
-            assert connection.execute("PRAGMA user_version").fetchone()[0] == 2
+            assert connection.execute("PRAGMA user_version").fetchone()[0] == known + 1
             assert connection.execute("SELECT count(*) FROM later").fetchone()[0] == 0
     open_store(tmp_path, writable=False).close()
 

@@ -11,13 +11,8 @@ from msgspec.structs import replace
 
 from ledger_core.chain.store.columns import Column, ColumnsError, Context, Reader, Writer, unpack
 from ledger_core.chain.store.keybook import KeyBook
-from ledger_core.chain.store.segment import (
-    Place,
-    StoredBlock,
-    body_commitment,
-    decode_segment,
-    encode_segment,
-)
+from ledger_core.chain.store.segment import Place, body_commitment, decode_segment, encode_segment
+from ledger_core.chain.store.stored import StoredBlock
 from ledger_core.records.block import (
     EMPTY_BODY,
     Block,

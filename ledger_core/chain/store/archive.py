@@ -14,7 +14,9 @@ from ledger_core.chain.store import shared
 from ledger_core.chain.store.columns import ColumnsError, Context
 from ledger_core.chain.store.faults import damaged
 from ledger_core.chain.store.keybook import KeyBook
-from ledger_core.chain.store.segment import Place, StoredBlock, decode_segment, encode_segment
+from ledger_core.chain.store.loose import encode_loose
+from ledger_core.chain.store.segment import Place, decode_segment, encode_segment
+from ledger_core.chain.store.stored import StoredBlock
 from ledger_core.community import Genesis
 from ledger_core.errors import ChainError
 from ledger_core.records.block import decode_header, header_hash
@@ -62,21 +64,66 @@ class Archive:
         blocks: Sequence[StoredBlock],
         parent: tuple[int, bytes, int],
         on_segment: Callable[[], None],
+        *,
+        loose: bool = False,
     ) -> None:
-        """Add blocks that follow the archive's last; `parent` is that one's height, hash and time."""
+        """Add blocks that follow the archive's last; `parent` is that one's height, hash and time.
+
+        `loose`: as they are, for `pack_some` to pack.
+        """
         height, parent_hash, parent_time = parent
         interval = self._genesis.parameters.checkpoint_interval
         for part in _cut(blocks, height + 1, interval):
-            place = self._place(connection, height, parent_hash)
-            known = len(self._book)
-            data = self._encode(part, place, parent_time)
-            connection.execute("INSERT INTO segments VALUES (?, ?, ?)", (height + 1, parent_hash, data))
-            self._save_keys(connection, known)
+            first = height + 1
+            if loose:
+                data = encode_loose(part)
+                connection.execute("INSERT INTO loose VALUES (?)", (first,))
+            else:
+                data = self._pack(connection, part, (height, parent_hash, parent_time))
+            connection.execute("INSERT INTO segments VALUES (?, ?, ?)", (first, parent_hash, data))
             height += len(part)
+            if not loose:
+                self._make_dictionary(connection, height)
             parent_hash = header_hash(part[-1].header)
             parent_time = decode_header(part[-1].header).time
-            self._make_dictionary(connection, height)
             on_segment()
+
+    def pack_some(self, connection: sqlite3.Connection, count: int, on_segment: Callable[[], None]) -> bool:
+        """Pack so many of the loose segments, lowest first; returns whether any is left.
+
+        Raises ChainError `store_damaged` where one can't be read.
+        """
+        rows = connection.execute("SELECT first FROM loose ORDER BY first LIMIT ?", (count + 1,)).fetchall()
+        for (first,) in rows[:count]:
+            segment = self._read(connection, first)
+            parent = connection.execute("SELECT parent FROM segments WHERE first = ?", (first,)).fetchone()[0]
+            place = (first - 1, parent, self._time_at(connection, first - 1))
+            self._replace(connection, first, self._pack(connection, segment.blocks, place))
+            self._make_dictionary(connection, first + len(segment.blocks) - 1)
+            on_segment()
+        return len(rows) > count
+
+    def _time_at(self, connection: sqlite3.Connection, height: int) -> int:
+        if height == 0:
+            return self._genesis.created
+        below = self.segment_at(connection, height)
+        return decode_header(below.blocks[height - below.first].header).time
+
+    def _replace(self, connection: sqlite3.Connection, first: int, data: bytes) -> None:
+        connection.execute("UPDATE segments SET data = ? WHERE first = ?", (data, first))
+        connection.execute("DELETE FROM loose WHERE first = ?", (first,))
+
+    def _pack(
+        self, connection: sqlite3.Connection, blocks: Sequence[StoredBlock], parent: tuple[int, bytes, int]
+    ) -> bytes:
+        """Return a segment's bytes, and store what it shares with others."""
+        height, parent_hash, parent_time = parent
+        place = self._place(connection, height, parent_hash)
+        known = len(self._book)
+        data = self._encode(blocks, place, parent_time)
+        entries = [shared.encode_entry(entry) for entry in self._book.since(known)]
+        shared.write_rows(connection, shared.KEYS, known, entries)
+        return data
 
     def _encode(self, blocks: Sequence[StoredBlock], place: Place, parent_time: int) -> bytes:
         try:
@@ -84,16 +131,12 @@ class Archive:
         except ColumnsError as error:
             raise ChainError("archive_refused", f"{self._database}: {error}") from error
 
-    def _save_keys(self, connection: sqlite3.Connection, known: int) -> None:
-        entries = [shared.encode_entry(entry) for entry in self._book.since(known)]
-        shared.write_rows(connection, shared.KEYS, known, entries)
-
     def _make_dictionary(self, connection: sqlite3.Connection, height: int) -> None:
         """Train a dictionary whenever the archive has grown well beyond the last one's samples."""
         made = len(self._book.dictionaries)
         segments = height // self._genesis.parameters.checkpoint_interval
         if made < len(shared.TRAINED_AT) and segments >= shared.TRAINED_AT[made]:
-            dictionary = shared.train(connection, self._book)
+            dictionary = shared.train(connection, self._book, height)
             if dictionary is not None:
                 shared.write_rows(connection, shared.DICTIONARIES, made, [dictionary.dict_content])
                 self._book.dictionaries.append(dictionary)
@@ -110,13 +153,11 @@ class Archive:
 
     def prune(self, connection: sqlite3.Connection, segment: Segment) -> None:
         """Replace a segment by one without bodies; its headers keep their Merkle roots."""
-        row = connection.execute("SELECT parent FROM segments WHERE first = ?", (segment.first,)).fetchone()
-        height = segment.first - 1
-        place = self._place(connection, height, row[0])
+        first = segment.first
+        row = connection.execute("SELECT parent FROM segments WHERE first = ?", (first,)).fetchone()
         bare = [StoredBlock(block.header, block.signature, None) for block in segment.blocks]
         parent_time = decode_header(bare[0].header).time
-        data = self._encode(bare, place, parent_time)
-        connection.execute("UPDATE segments SET data = ? WHERE first = ?", (data, segment.first))
+        self._replace(connection, first, self._pack(connection, bare, (first - 1, row[0], parent_time)))
 
     def forget(self, first: int) -> None:
         """Drop a segment from memory."""

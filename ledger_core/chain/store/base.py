@@ -8,7 +8,7 @@ from ledger_core.chain.model import SnapshotInfo
 from ledger_core.chain.store import recent, snapshots
 from ledger_core.chain.store.archive import Archive
 from ledger_core.chain.store.head import Head, write_head
-from ledger_core.chain.store.segment import StoredBlock
+from ledger_core.chain.store.stored import StoredBlock
 from ledger_core.chain.store.transaction import StageHook, inconsistent, require
 from ledger_core.community import Genesis
 from ledger_core.records.block import Block, decode_header, header_hash

@@ -20,7 +20,7 @@ from ledger_core.chain.store.keybook import KeyBook
 
 _OPTIONS: Final[dict[int, int]] = {
     # Nearly all of a segment is signatures: beyond this level a thousandth is gained for triple the work.
-    CompressionParameter.compression_level: 12,
+    CompressionParameter.compression_level: 9,
     CompressionParameter.content_size_flag: 0,
     CompressionParameter.dict_id_flag: 0,
 }
@@ -42,6 +42,7 @@ _DIFFERENCE_LIMIT = 1 << 60
 _MANY = 32
 """A list of more items is taken for one of like items."""
 _MAX_DEPTH = 24
+_NESTED = frozenset({list, tuple, bytes})
 
 # Tokens: a list in a column stands for something that is no integer, text or None itself.
 _LIST_OF_LIKE, _ASSET, _KEY, _HASH, _APART, _INLINE, _LARGE, _MASK, _STEPS = range(9)
@@ -141,18 +142,29 @@ class Writer:
     def _put_list(self, column: Column, value: Sequence[Any], depth: int) -> None:
         if depth > _MAX_DEPTH:
             raise ColumnsError("lists are nested too deeply")
-        alike = len(value) > _MANY or (
-            len(value) > 0 and all(isinstance(item, (list, tuple, bytes)) for item in value)
-        )
-        if alike:
+        if len(value) > _MANY or (value and _NESTED.issuperset(map(type, value))):
             column.values.append((_LIST_OF_LIKE, len(value)))
             child = self.child(column, None)
             for item in value:
                 self.put(child, item, depth + 1)
         else:
             column.values.append((len(value),))
-            for position, item in enumerate(value):
-                self.put(self.child(column, position), item, depth + 1)
+            self._put_items(column, value, 0, depth + 1)
+
+    def _put_items(self, column: Column, items: Sequence[Any], first: int, depth: int) -> None:
+        """Add each item, from the first one wanted, to the column of its position."""
+        children = column.children
+        for position in range(first, len(items)):
+            item = items[position]
+            child = children.get(position)
+            if child is None:
+                child = children[position] = self._new_column()
+            # Most items are integers of a common size: they are not worth a call.
+            if type(item) is int and -_DIFFERENCE_LIMIT < item < _DIFFERENCE_LIMIT:
+                child.values.append(item - child.last)
+                child.last = item
+            else:
+                self.put(child, item, depth)
 
     def put_plain(self, column: Column, value: int) -> None:
         """Add an integer that has nothing to do with the one before."""
@@ -191,8 +203,7 @@ class Writer:
         kind = self.child(column, tag)
         self.put(kind, len(value))
         self.put_key(self.child(kind, 1), _AUTHORS + tag, author)
-        for position in range(2, len(value)):
-            self.put(self.child(kind, position), value[position])
+        self._put_items(kind, value, 2, 0)
 
     def put_votes(self, column: Column, votes: bytes) -> None:
         """Add the votes of a bundle: member indexes and signatures."""
@@ -273,8 +284,25 @@ class Reader:
         if type(token) is not list:
             return token
         if len(token) == 1:
-            return tuple([self.take(self.child(column, position)) for position in range(token[0])])
+            return tuple(self._take_items(column, 0, token[0]))
         return self._expand(column, token)
+
+    def _take_items(self, column: Column, first: int, end: int) -> list[Any]:
+        """Return the next value of each position's column."""
+        children = column.children
+        items = []
+        for position in range(first, end):
+            child = children.get(position)
+            if child is None:
+                child = children[position] = self._new_column()
+            token = child.values[child.position]
+            if type(token) is int:
+                child.position += 1
+                child.last += token
+                items.append(child.last)
+            else:
+                items.append(self.take(child))
+        return items
 
     def _expand(self, column: Column, token: list[Any]) -> Any:
         code = token[0]
@@ -315,7 +343,7 @@ class Reader:
         kind = self.child(column, tag)
         length = self.take(kind)
         values = [tag, self.take_key(self.child(kind, 1), _AUTHORS + tag)]
-        values += [self.take(self.child(kind, position)) for position in range(2, length)]
+        values += self._take_items(kind, 2, length)
         return _encode(values)
 
     def take_votes(self, column: Column) -> bytes:

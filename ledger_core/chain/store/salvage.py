@@ -20,7 +20,8 @@ from ledger_core.chain.store.columns import ColumnsError, Context
 from ledger_core.chain.store.compression import RowError, blob, decompress
 from ledger_core.chain.store.files import BUILDING, log_size
 from ledger_core.chain.store.keybook import KeyBook
-from ledger_core.chain.store.segment import Place, StoredBlock, decode_segment
+from ledger_core.chain.store.segment import Place, decode_segment
+from ledger_core.chain.store.stored import StoredBlock
 from ledger_core.community import Genesis, decode_genesis
 from ledger_core.errors import LedgerError
 from ledger_core.records.block import Block, header_hash

@@ -63,9 +63,14 @@ def _create_tables(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
+def _add_loose(connection: sqlite3.Connection) -> None:
+    # The segments, by their lowest height, that were stored as they came and are still to be packed.
+    connection.execute("CREATE TABLE loose (first INTEGER PRIMARY KEY) STRICT")
+
+
 type Migration = Callable[[sqlite3.Connection], None]
 
-MIGRATIONS: Final[Sequence[Migration]] = (_create_tables,)
+MIGRATIONS: Final[Sequence[Migration]] = (_create_tables, _add_loose)
 """Step n brings schema version n to n + 1; a step that was released never changes."""
 
 

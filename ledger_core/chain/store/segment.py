@@ -13,6 +13,8 @@ import msgspec
 from msgspec import Struct
 
 from ledger_core.chain.store.columns import COSIGNERS, MINERS, Column, ColumnsError, Context, Reader, Writer
+from ledger_core.chain.store.loose import decode_loose, is_loose
+from ledger_core.chain.store.stored import StoredBlock
 from ledger_core.community import Genesis
 from ledger_core.errors import LedgerError
 from ledger_core.records.block import (
@@ -40,14 +42,6 @@ _LONGEST_STEP = 1 << 60
 
 
 SIGNATURE_BYTES = 64
-
-
-class StoredBlock(Struct, frozen=True, gc=False):
-    """A block of which the body may be gone."""
-
-    header: bytes
-    signature: bytes
-    body: bytes | None
 
 
 class Place(Struct, frozen=True):
@@ -81,7 +75,9 @@ def encode_segment(blocks: Sequence[StoredBlock], place: Place, parent_time: int
 
 
 def decode_segment(data: bytes, place: Place) -> list[StoredBlock]:
-    """Return the blocks of a segment; raises ColumnsError where the bytes are damaged."""
+    """Return the blocks of a segment, packed or loose; raises ColumnsError where the bytes are damaged."""
+    if is_loose(data):
+        return decode_loose(data)
     try:
         return _Decoder(data, place).decode()
     except ColumnsError:

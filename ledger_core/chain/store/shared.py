@@ -89,9 +89,16 @@ def load_dictionary(data: bytes) -> ZstdDict:
         raise RowError(f"a dictionary that is not readable: {error}") from error
 
 
-def train(connection: sqlite3.Connection, book: KeyBook) -> ZstdDict | None:
-    """Return a dictionary of what the latest segments have in common; None where they are too few."""
-    rows = connection.execute("SELECT data FROM segments ORDER BY first DESC LIMIT ?", (_SAMPLES,))
+def train(connection: sqlite3.Connection, book: KeyBook, height: int) -> ZstdDict | None:
+    """Return a dictionary of what the latest packed segments up to a height have in common.
+
+    None where they are too few.
+    """
+    rows = connection.execute(
+        "SELECT data FROM segments WHERE first <= ? AND first NOT IN (SELECT first FROM loose) "
+        "ORDER BY first DESC LIMIT ?",
+        (height, _SAMPLES),
+    )
     samples = []
     for (data,) in rows:
         try:

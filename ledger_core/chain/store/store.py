@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from msgspec import Struct
 
@@ -22,6 +22,9 @@ from ledger_core.chain.store.transaction import StageHook, Transaction
 from ledger_core.community import Genesis
 from ledger_core.errors import ChainError
 from ledger_core.records.block import Block
+
+_PACKED_AT_ONCE: Final = 8
+"""Segments packed in one transaction: some milliseconds of work."""
 
 type Progress = Callable[[int, int], None]
 """Told how much of long work is done, and how much there is."""
@@ -56,6 +59,8 @@ class SqliteStore:
         with self._reading() as connection:
             self._archive.load_book(connection)
             self._head = read_head(connection, database.path)
+        self.pack_later = False
+        """Whether a commit leaves the packing of many blocks that it makes final to `pack_some`."""
 
     # The protocol
 
@@ -71,7 +76,8 @@ class SqliteStore:
         `store_damaged`, `store_busy`, `store_io_error`.
         """
         with self._changing() as connection:
-            Transaction(connection, self._archive, self._genesis, self._head, self._on_stage).run(commit)
+            change = Transaction(connection, self._archive, self._genesis, self._head, self._on_stage)
+            change.run(commit, pack_later=self.pack_later)
 
     def recent(self) -> Iterator[RecentBlock]:
         """Yield the blocks above the last final checkpoint, and that checkpoint, in order of arrival."""
@@ -208,6 +214,16 @@ class SqliteStore:
             if progress is not None:
                 progress(done - start, limit - start)
         return done
+
+    def pack_some(self) -> bool:
+        """Pack the next few segments that were left loose; returns whether there are more."""
+        with self._reading() as connection:
+            if connection.execute("SELECT first FROM loose LIMIT 1").fetchone() is None:
+                return False
+        with self._changing() as connection:
+            return self._archive.pack_some(
+                connection, _PACKED_AT_ONCE, lambda: self._on_stage("segment packed")
+            )
 
     def compact(self) -> None:
         """Give the room of removed data back to the disk; needs as much free space as the database has."""

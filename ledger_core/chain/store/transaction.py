@@ -9,10 +9,13 @@ from ledger_core.chain.model import Commit, Connected, SnapshotInfo
 from ledger_core.chain.store import recent, snapshots
 from ledger_core.chain.store.archive import Archive
 from ledger_core.chain.store.head import Head, write_head
-from ledger_core.chain.store.segment import StoredBlock
+from ledger_core.chain.store.stored import StoredBlock
 from ledger_core.community import Genesis
 from ledger_core.errors import ChainError
 from ledger_core.records.block import Block, Header, decode_header
+
+LOOSE_BLOCKS = 128
+"""Fewer blocks that become final at once are packed at once: they are no sync."""
 
 type StageHook = Callable[[str], None]
 """Told the name of each step of a change once it is done."""
@@ -47,8 +50,11 @@ class Transaction:
         self._passing: dict[bytes, _Passing] = {}
         self._on_stage = on_stage
 
-    def run(self, commit: Commit) -> None:
-        """Make the commit's changes; raises ChainError `commit_inconsistent` for one that does not fit."""
+    def run(self, commit: Commit, *, pack_later: bool = False) -> None:
+        """Make the commit's changes; raises ChainError `commit_inconsistent` for one that does not fit.
+
+        `pack_later`: of many final blocks, the archive gets loose segments.
+        """
         if commit.final is not None:
             require(commit.final[0] >= self._old_final[0], "the final checkpoint goes down")
             self._final = commit.final
@@ -65,7 +71,7 @@ class Transaction:
         self._drop(commit.dropped)
         self._on_stage("branches dropped")
         if self._final != self._old_final:
-            self._finalise()
+            self._finalise(pack_later=pack_later)
         if commit.snapshot is not None:
             self._keep_snapshot(*commit.snapshot)
         snapshots.drop_old(self._connection, self._final[0])
@@ -121,7 +127,7 @@ class Transaction:
             recent.remove(self._connection, self._row(block_hash)[0])
         snapshots.drop(self._connection, hashes)
 
-    def _finalise(self) -> None:
+    def _finalise(self, *, pack_later: bool) -> None:
         """Move the active blocks up to the new final one into the archive; forget what lies beside them."""
         above, up_to = self._old_final[0], self._final[0]
         rows = recent.active_between(self._connection, above, up_to)
@@ -139,6 +145,7 @@ class Transaction:
             blocks,
             (*self._old_final, self._time_below()),
             lambda: self._on_stage("segment archived"),
+            loose=pack_later and len(blocks) >= LOOSE_BLOCKS,
         )
         self._empty_recent(rows[-1])
         active = {row[2] for row in rows}
