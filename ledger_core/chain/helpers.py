@@ -5,6 +5,7 @@ another one applies blocks would wait and be woken thousands of times a second. 
 to a Python interpreter of its own, which has its own GIL.
 """
 
+import threading
 from collections.abc import Sequence
 from concurrent import interpreters
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,14 +25,21 @@ class Helpers:
         self.count = count
         self._pool = ThreadPoolExecutor(max(count, 1), thread_name_prefix="verify")
         self._idle: list[interpreters.Interpreter] = []
+        self._lock = threading.Lock()
+        """Held while an interpreter is taken, given back or closed."""
         self._closed = False
 
     def close(self) -> None:
         """Stop the threads; what they have not begun is cancelled."""
         self._closed = True
         self._pool.shutdown(cancel_futures=True)
-        while self._idle:
-            self._idle.pop().close()
+        self.rest()
+
+    def rest(self) -> None:
+        """Give back the memory of interpreters that are not at work; the next batch makes one again."""
+        with self._lock:
+            while self._idle:
+                self._idle.pop().close()
 
     def failing(self, checks: list[SignatureCheck]) -> list[SignatureCheck]:
         """Verify some signatures at once: this thread a part, each of the others another."""
@@ -45,6 +53,15 @@ class Helpers:
             failing += verdict_of(part, verdict)
         return failing
 
+    def failing_apart(self, batch: Sequence[SignatureCheck]) -> list[SignatureCheck]:
+        """Verify a batch in the calling thread, in an interpreter of its own where there can be one."""
+        if self._closed or CRYPTO_OPEN_ADDRESS is None or not batch:
+            return failing_checks(batch)
+        try:
+            return self._verify_apart(batch, CRYPTO_OPEN_ADDRESS)
+        except interpreters.InterpreterError:
+            return failing_checks(batch)
+
     def give(self, batch: Sequence[SignatureCheck]) -> Verdict | None:
         """Have a helper verify a batch in its interpreter; None where none can."""
         if self._closed or CRYPTO_OPEN_ADDRESS is None:
@@ -52,14 +69,16 @@ class Helpers:
         return self._pool.submit(self._verify_apart, batch, CRYPTO_OPEN_ADDRESS)
 
     def _verify_apart(self, batch: Sequence[SignatureCheck], crypto_open: int) -> list[SignatureCheck]:
-        try:
-            interpreter = self._idle.pop()
-        except IndexError:
-            interpreter = interpreters.create()
+        with self._lock:
+            interpreter = self._idle.pop() if self._idle else interpreters.create()
         try:
             places = interpreter.call(failing_places, crypto_open, tuple(batch))
         finally:
-            self._idle.append(interpreter)
+            with self._lock:
+                if self._closed:
+                    interpreter.close()
+                else:
+                    self._idle.append(interpreter)
         return [batch[place] for place in places]
 
 

@@ -1,7 +1,7 @@
 """Signatures that were verified already: what came as a record is not verified again in its block."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from hashlib import blake2b
 
 from ledger_core.rules.finality import SignatureCheck
@@ -37,7 +37,24 @@ class SignatureCache:
 
     def add(self, check: SignatureCheck) -> None:
         """Remember a signature that is valid."""
-        entry = self._key_of(check)
+        self._add_entry(self._key_of(check))
+
+    def unknown(self, checks: Iterable[SignatureCheck]) -> tuple[list[SignatureCheck], list[bytes]]:
+        """Return the signatures that are not known to be valid, in order, and the entry of each."""
+        todo, entries, known, key_of = [], [], self._entries, self._key_of
+        for check in checks:
+            entry = key_of(check)
+            if entry not in known:
+                todo.append(check)
+                entries.append(entry)
+        return todo, entries
+
+    def add_entries(self, entries: Iterable[bytes]) -> None:
+        """Remember signatures that are valid by the entries that `unknown` gave."""
+        for entry in entries:
+            self._add_entry(entry)
+
+    def _add_entry(self, entry: bytes) -> None:
         if entry in self._entries:
             return
         self._entries.add(entry)

@@ -1,7 +1,7 @@
 """Verifying the signatures of blocks, in several threads where there is more than one block's worth."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from itertools import islice
 from types import TracebackType
 from typing import Self
@@ -20,18 +20,20 @@ AHEAD_SIGNATURES = 1024
 while, and handing a quarter of it to another thread costs next to nothing beside verifying it."""
 
 THREAD_SIGNATURES = 64
-"""Fewer signatures of a single block than this are not worth waking another thread."""
+"""Fewer signatures than this, of one block or of headers, are not worth another thread or interpreter."""
 
 
 class Batch:
     """Blocks in a row whose signatures are verified together."""
 
-    __slots__ = ("blocks", "checks", "failing", "given")
+    __slots__ = ("blocks", "checks", "entries", "failing", "given")
 
     def __init__(self) -> None:
         self.blocks: list[PreparedBlock] = []
         self.checks: list[SignatureCheck] = []
         """The blocks' signatures that are not known to be valid."""
+        self.entries: list[bytes] = []
+        """What they are remembered by once they are."""
         self.failing: frozenset[SignatureCheck] | None = None
         """Those that are not valid, once all were verified."""
         self.given: Verdict | None = None
@@ -64,6 +66,7 @@ class Verifier:
 
     def __init__(self, workers: int = 2, cache: SignatureCache | None = None) -> None:
         self._helpers = Helpers(max(workers, 1) - 1)
+        self._apart = Helpers(0)
         # For each helper one batch to be at, the next, and one for this thread; the first is to be applied.
         self._batches_ahead = 1 + 3 * self._helpers.count
         self.cache = cache
@@ -79,13 +82,19 @@ class Verifier:
     def close(self) -> None:
         """Stop the threads; a pipeline that is still open goes on without them."""
         self._helpers.close()
+        self._apart.close()
+
+    def rest(self) -> None:
+        """Give back the memory that long runs took; the next one takes it again."""
+        self._helpers.rest()
+        self._apart.rest()
 
     def verify(self, prepared: PreparedBlock) -> None:
         """Verify a block's signatures; raises RuleError `signature_invalid`."""
-        todo = self._unknown(prepared)
+        todo, entries = self._unknown(prepared.checks)
         verify_all = self._helpers.failing if len(todo) >= THREAD_SIGNATURES else failing_checks
         failing = frozenset(verify_all(todo))
-        self._remember(todo, failing)
+        self._remember(todo, entries, failing)
         _refuse(prepared, failing)
         prepared.verified = True
 
@@ -97,6 +106,22 @@ class Verifier:
         if valid and self.cache is not None:
             self.cache.add(check)
         return valid
+
+    def verify_ahead(self, checks: Sequence[SignatureCheck]) -> None:
+        """Verify signatures in the calling thread, and remember those before the first that is not valid.
+
+        The thread verifies many in an interpreter of its own: whoever applies blocks meanwhile goes on.
+        """
+        if self.cache is None:
+            return
+        for start in range(0, len(checks), AHEAD_SIGNATURES):
+            todo, entries = self.cache.unknown(checks[start : start + AHEAD_SIGNATURES])
+            verify_all = self._apart.failing_apart if len(todo) >= THREAD_SIGNATURES else failing_checks
+            failing = verify_all(todo)
+            valid = todo.index(failing[0]) if failing else len(todo)
+            self.cache.add_entries(entries[:valid])
+            if failing:
+                return
 
     def pipeline(
         self, blocks: Iterable[Block], genesis: Genesis, chain_id: bytes, nodes: Mapping[int, bytes]
@@ -119,7 +144,7 @@ class Verifier:
 
         for batch in self._verified(self._batches(prepared_blocks())):
             failing = batch.verdict()
-            self._remember(batch.checks, failing)
+            self._remember(batch.checks, batch.entries, failing)
             for prepared in batch.blocks:
                 if failing:
                     _refuse(prepared, failing)
@@ -133,7 +158,9 @@ class Verifier:
         batch, signatures = Batch(), 0
         for prepared in blocks:
             batch.blocks.append(prepared)
-            batch.checks += self._unknown(prepared)
+            todo, entries = self._unknown(prepared.checks)
+            batch.checks += todo
+            batch.entries += entries
             signatures += len(prepared.checks)
             if signatures >= enough:
                 yield batch
@@ -169,17 +196,18 @@ class Verifier:
         for batch in islice((batch for batch in window if batch.open), places):
             batch.given = self._helpers.give(batch.checks)
 
-    def _unknown(self, prepared: PreparedBlock) -> list[SignatureCheck]:
-        cache = self.cache
-        if cache is None:
-            return prepared.checks
-        return [check for check in prepared.checks if check not in cache]
+    def _unknown(self, checks: list[SignatureCheck]) -> tuple[list[SignatureCheck], list[bytes]]:
+        """Return the signatures that are to be verified, and what each is remembered by."""
+        return (checks, []) if self.cache is None else self.cache.unknown(checks)
 
-    def _remember(self, checks: Iterable[SignatureCheck], failing: Set[SignatureCheck]) -> None:
-        if self.cache is not None:
-            for check in checks:
-                if check not in failing:
-                    self.cache.add(check)
+    def _remember(
+        self, checks: Iterable[SignatureCheck], entries: Sequence[bytes], failing: Set[SignatureCheck]
+    ) -> None:
+        if self.cache is None:
+            return
+        if failing:
+            entries = [entry for check, entry in zip(checks, entries, strict=True) if check not in failing]
+        self.cache.add_entries(entries)
 
 
 def _refuse(prepared: PreparedBlock, failing: Set[SignatureCheck]) -> None:

@@ -1,8 +1,9 @@
 """Joins the peers' links with the engine: what peers say goes in, what the engine wants goes out.
 
-While the chain's thread is at a peer's message, the next one is read, decoded and, if it holds headers,
-verified as far as that needs no chain; then it waits. So each peer has at most one message in the chain
-thread's queue and one before it: a flood fills neither memory nor queue, and TCP holds the sender back.
+While the chain's thread is at a peer's message, the next one is read and decoded; then it waits. So each peer
+has at most one message in the chain thread's queue and one before it: a flood fills neither memory nor queue,
+and TCP holds the sender back. Headers that were asked for are verified meanwhile, as far as that needs no
+chain; bodies overtake them, so that the chain has work.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from ledger_core.node.bridge_limits import kind_of
 from ledger_core.node.chain_thread import ChainThread
 from ledger_core.node.engine.outputs import Drop, Send
 from ledger_core.node.messages import (
+    Bodies,
     GetHeaders,
     Headers,
     Hello,
@@ -65,6 +67,8 @@ class Bridge:
         """Peers that owe headers: whatever else calls itself so is not worth any work here."""
         self._under_way: dict[bytes, asyncio.Task[None]] = {}
         """The message of each peer that the engine is at."""
+        self._checked: dict[bytes, asyncio.Task[None]] = {}
+        """The headers of each peer that are verified before the engine gets them."""
         self._thread: ChainThread
         self._links: Links
         self._waiting: dict[bytes, asyncio.TimerHandle] = {}
@@ -97,13 +101,31 @@ class Bridge:
         if isinstance(message, Hello):
             await self._greeted(key, message)
             return
+        if not isinstance(message, Bodies):
+            await self._headers_taken(key)
         if isinstance(message, Headers) and key in self._headers_asked:
             self._headers_asked.discard(key)
-            # One after the other: what several peers show is the same, and verified once.
-            async with self._verifying:
-                await asyncio.to_thread(self._verify, message)
+            self._checked[key] = asyncio.create_task(self._check(key, message), name="bridge headers")
+            return
         await self._taken(key)
         self._under_way[key] = asyncio.create_task(self._hand_in(key, message), name="bridge message")
+
+    async def _check(self, key: bytes, headers: Headers) -> None:
+        """Have headers verified, one peer's after the other's: what several show is the same."""
+        async with self._verifying:
+            try:
+                await asyncio.to_thread(self._verify, headers)
+            except Exception:
+                _LOGGER.exception("headers can't be verified ahead: the engine verifies them itself")
+        await self._hand_in(key, headers)
+
+    async def _headers_taken(self, key: bytes) -> None:
+        """Wait until the engine is done with a peer's headers."""
+        checked = self._checked.get(key)
+        if checked is not None:
+            await asyncio.shield(checked)
+            if self._checked.get(key) is checked:
+                del self._checked[key]
 
     async def _greeted(self, key: bytes, hello: Hello) -> None:
         self._waiting.pop(key).cancel()
@@ -139,6 +161,7 @@ class Bridge:
         if timer is not None:
             timer.cancel()
         self._headers_asked.discard(key)
+        await self._headers_taken(key)
         await self._taken(key)
         if key in self._joined:
             self._joined.discard(key)

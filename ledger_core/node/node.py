@@ -121,6 +121,7 @@ class Node:
         self._run("members", self._watch.run())
         self._run("disk", self._disk.watch())
         self._run("progress", upkeep.tell_progress(self._thread))
+        self._run("tidying", upkeep.tidy(self._thread, self._works.store, self._works.verifier))
         if settings.discovery:
             self._run("discovery", self._search_lan())
         if settings.prune_days:

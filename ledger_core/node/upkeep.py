@@ -1,4 +1,4 @@
-"""What a node does now and then: tells how far a sync has come, removes old bodies."""
+"""What a node does now and then: tells how far a sync has come, tidies up after it, removes old bodies."""
 
 import asyncio
 import logging
@@ -8,6 +8,7 @@ from typing import Final
 
 from ledger_core.chain.model import ChainStore
 from ledger_core.chain.store.store import SqliteStore
+from ledger_core.chain.verify import Verifier
 from ledger_core.errors import ChainError
 from ledger_core.node.chain_thread import ChainThread
 from ledger_core.node.engine.engine import Engine, Progress
@@ -34,6 +35,9 @@ PRUNED_AT_ONCE: Final = 2000
 """Blocks per piece of work: others wait meanwhile."""
 _RECORD: Final = "a record handed in here %s: %s: %s (%s)"
 PROGRESS_EVERY_S: Final = 10.0
+TIDY_EVERY_S: Final = 30.0
+PACK_PAUSE_S: Final = 0.05
+"""Between two pieces of packing, each of some milliseconds: records and blocks come first."""
 
 
 def log_events(events: list[NodeEvent]) -> None:
@@ -108,6 +112,31 @@ def _sync_line(progress: Progress) -> str:
             return f"fetching a state, all {progress.target} headers are here"
         case _:
             return f"block {progress.height} of {top}"
+
+
+async def tidy(
+    thread: ChainThread,
+    store: SqliteStore,
+    verifier: Verifier,
+    every_s: float = TIDY_EVERY_S,
+    pause_s: float = PACK_PAUSE_S,
+) -> None:
+    """Once a sync is over, pack what it stored as it came and give back its memory, until cancelled."""
+    while True:
+        try:
+            left = await thread.look(partial(_tidy_some, store, verifier))
+        except ChainError as error:
+            _LOGGER.warning("blocks stay unpacked for now: %s", error.message)
+            left = False
+        await asyncio.sleep(pause_s if left else every_s)
+
+
+def _tidy_some(store: SqliteStore, verifier: Verifier, engine: Engine, _now: float) -> bool:
+    """Do a part of it; returns whether there is more to do at once."""
+    if not engine.synced:
+        return False
+    verifier.rest()
+    return store.pack_some()
 
 
 async def prune(thread: ChainThread, store: SqliteStore, days: int, clock: Callable[[], float]) -> None:

@@ -1,9 +1,10 @@
 """Verifying ahead of applying: in order, alone or with helpers, whatever fails and whoever stops."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent import interpreters
 from concurrent.futures import Future
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -201,6 +202,82 @@ def test_a_helper_judges_as_the_caller_does() -> None:
         helpers.close()
     assert helpers.give(checks) is None
     assert helpers.failing(checks) == bad
+
+
+@pytest.mark.parametrize("wrong", [None, 0, 1, 6, 9])
+def test_what_is_verified_ahead_is_known_up_to_the_first_that_is_wrong(
+    wrong: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verify_module, "AHEAD_SIGNATURES", 4)
+    checks = some_checks(10)
+    if wrong is not None:
+        key, message, _ = checks[wrong]
+        checks[wrong] = (key, message, bytes(64))
+    cache = SignatureCache(bytes(16))
+    with Verifier(1, cache) as verifier:
+        verifier.verify_ahead(checks)
+        assert [check in cache for check in checks] == [
+            wrong is None or place < wrong for place in range(len(checks))
+        ]
+        assert verifier.verify_signature(checks[-1]) == (wrong != len(checks) - 1)
+
+
+def test_nothing_is_verified_ahead_where_nothing_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Helpers, "failing_apart", None)
+    with Verifier(1) as verifier:
+        verifier.verify_ahead(some_checks(3))
+
+
+def no_address(patched: pytest.MonkeyPatch) -> None:
+    patched.setattr(helpers_module, "CRYPTO_OPEN_ADDRESS", None)
+
+
+def no_interpreter(patched: pytest.MonkeyPatch) -> None:
+    def refuse() -> interpreters.Interpreter:
+        raise interpreters.InterpreterError("interpreter creation failed")
+
+    patched.setattr(interpreters, "create", refuse)
+
+
+@pytest.mark.parametrize("without", [no_address, no_interpreter, lambda _patched: None])
+def test_the_calling_thread_judges_alike_apart(
+    without: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without(monkeypatch)
+    good, bad = some_checks(3), bad_checks()
+    helpers = Helpers(0)
+    try:
+        assert helpers.failing_apart([good[0], *bad, *good[1:]]) == bad
+        assert helpers.failing_apart([]) == []
+    finally:
+        helpers.close()
+    assert helpers.failing_apart([*bad, *good]) == bad
+    assert interpreters.list_all() == [interpreters.get_main()]
+
+
+def test_an_interpreter_at_work_is_closed_when_it_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The helpers close while a thread is at a batch: its interpreter must not stay."""
+    helpers = Helpers(0)
+    call = interpreters.Interpreter.call
+
+    def close_first(interpreter: interpreters.Interpreter, *arguments: Any) -> Any:
+        helpers.close()
+        return call(interpreter, *arguments)
+
+    monkeypatch.setattr(interpreters.Interpreter, "call", close_first)
+    assert helpers.failing_apart(some_checks(2)) == []
+    assert interpreters.list_all() == [interpreters.get_main()]
+
+
+def test_a_verifier_that_rests_keeps_no_interpreter_and_goes_on(world: World) -> None:
+    with Verifier(2, SignatureCache(bytes(16))) as verifier:
+        for _ in range(2):
+            verifier.verify_ahead(some_checks(5))
+            assert taken(pipeline(verifier, world, world.blocks))[1] is None
+            verifier.cache = SignatureCache(bytes(16))
+            assert len(interpreters.list_all()) > 1
+            verifier.rest()
+            assert interpreters.list_all() == [interpreters.get_main()]
 
 
 def test_what_a_helper_runs_in_its_interpreter_judges_alike_here() -> None:

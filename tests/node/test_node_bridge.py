@@ -21,6 +21,8 @@ from ledger_core.node.messages import (
     KINDS,
     MAX_MESSAGE_BYTES,
     BlockRef,
+    Bodies,
+    Body,
     GetHeaders,
     GetSnapshots,
     Headers,
@@ -42,6 +44,7 @@ from tests.node.virtual import Net
 KEY = bytes(32)
 STATUS = Status(1, BlockRef(0, bytes(32)), 0, BlockRef(0, bytes(32)))
 HELLO = Hello(STATUS, 1, "test")
+BODIES = Bodies((Body(bytes(32), None),))
 NOW = 1_800_000_000.0
 
 
@@ -110,6 +113,9 @@ class World:
         self.troubles: list[Exception] = []
         self.verified: list[tuple[Headers, bool]] = []
         """Headers that were verified, and whether that was in another thread."""
+        self.verifying = threading.Event()
+        """Verifying ends once it is set."""
+        self.verifying.set()
         self.met = 0
         self.bridge = Bridge(self.troubles.append, self._meet, self._verify)
         self.bridge.connect(self.thread, self.links)  # type: ignore[arg-type]
@@ -117,6 +123,7 @@ class World:
     def _verify(self, headers: Headers) -> None:
         assert ("Headers", KEY) not in self.engine.heard
         self.verified.append((headers, threading.current_thread() is not threading.main_thread()))
+        assert self.verifying.wait(10)
 
     def _meet(self) -> None:
         self.met += 1
@@ -217,14 +224,64 @@ async def test_one_message_is_made_ready_while_the_engine_is_at_another(world: W
     world.thread.free.clear()
     await world.say(GetSnapshots())
     world.bridge.obey([Send(KEY, GetHeaders((BlockRef(0, bytes(32)),), 1))])
-    second = asyncio.create_task(world.say(Headers(())))
+    await world.say(Headers(()))
+    second = asyncio.create_task(world.say(GetSnapshots()))
     await eventually(lambda: world.verified)
     assert not second.done()
     assert world.engine.heard == [("joined", KEY)]
     world.thread.free.set()
     await second
     await world.bridge.left(KEY, Ending("done", "done"))
-    assert [what for what, _ in world.engine.heard] == ["joined", "GetSnapshots", "Headers", "left"]
+    heard = [what for what, _ in world.engine.heard]
+    assert heard == ["joined", "GetSnapshots", "Headers", "GetSnapshots", "left"]
+
+
+async def test_bodies_overtake_headers_that_are_being_verified(world: World) -> None:
+    await world.join()
+    await world.say(HELLO)
+    world.bridge.obey([Send(KEY, GetHeaders((BlockRef(0, bytes(32)),), 1))])
+    world.verifying.clear()
+    await world.say(Headers(()))
+    await world.say(BODIES)
+    await world.say(BODIES)
+    other = asyncio.create_task(world.say(GetSnapshots()))
+    await eventually(lambda: len(world.engine.heard) == 3)
+    assert not other.done()
+    world.verifying.set()
+    await other
+    await world.bridge.left(KEY, Ending("done", "done"))
+    heard = [what for what, _ in world.engine.heard]
+    assert heard == ["joined", "Bodies", "Bodies", "Headers", "GetSnapshots", "left"]
+
+
+async def test_headers_that_can_not_be_verified_ahead_reach_the_engine(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_headers: Headers) -> None:
+        raise MemoryError("no room for another interpreter")
+
+    monkeypatch.setattr(world.bridge, "_verify", fail)
+    await world.join()
+    await world.say(HELLO)
+    world.bridge.obey([Send(KEY, GetHeaders((BlockRef(0, bytes(32)),), 1))])
+    await world.say(Headers(()))
+    await eventually(lambda: ("Headers", KEY) in world.engine.heard)
+    assert "no room for another interpreter" in caplog.text
+    assert world.links.dropped == []
+
+
+async def test_headers_that_are_being_verified_come_before_the_end_of_a_link(world: World) -> None:
+    await world.join()
+    await world.say(HELLO)
+    world.bridge.obey([Send(KEY, GetHeaders((BlockRef(0, bytes(32)),), 1))])
+    world.verifying.clear()
+    await world.say(Headers(()))
+    left = asyncio.create_task(world.bridge.left(KEY, Ending("link_lost", "")))
+    await eventually(lambda: world.verified)
+    assert not left.done()
+    world.verifying.set()
+    await left
+    assert [what for what, _ in world.engine.heard] == ["joined", "Headers", "left"]
 
 
 async def test_headers_are_verified_beside_the_engine_where_they_were_asked_for(world: World) -> None:
@@ -232,6 +289,7 @@ async def test_headers_are_verified_beside_the_engine_where_they_were_asked_for(
     await world.say(HELLO)
     world.bridge.obey([Send(KEY, GetHeaders((BlockRef(0, bytes(32)),), 1))])
     await world.say(Headers(()))
+    await eventually(lambda: ("Headers", KEY) in world.engine.heard)
     assert world.verified == [(Headers(()), True)]
     await world.say(Headers(()))
     await world.bridge.left(KEY, Ending("done", "done"))

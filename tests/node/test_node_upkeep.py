@@ -8,7 +8,11 @@ from typing import Any
 
 import pytest
 
+from ledger_core.chain.chain import Chain
+from ledger_core.chain.store import store as store_module
+from ledger_core.chain.store import transaction
 from ledger_core.chain.store.opening import open_store
+from ledger_core.errors import ChainError
 from ledger_core.node import upkeep
 from ledger_core.node.engine.engine import Progress
 from ledger_core.node.engine.outputs import (
@@ -24,7 +28,7 @@ from ledger_core.node.engine.outputs import (
 )
 from ledger_core.records.votes import VOTE_NONCE, Vote
 from ledger_core.rules.events import CheckpointFinal
-from tests.core.chains import fill, grow
+from tests.core.chains import LATER, assert_holds, fill, grow, verifier
 from tests.core.world import World
 from tests.node.peer_world import eventually
 
@@ -34,8 +38,11 @@ class Thread:
 
     def __init__(self, *told: Progress) -> None:
         self._told = list(told)
+        self.synced = True
+        self.looks = 0
 
     async def look(self, question: Callable[[Any, float], Any]) -> Any:
+        self.looks += 1
         return question(self, 0.0)
 
     def progress(self, _now: float) -> Progress:
@@ -130,3 +137,42 @@ def test_what_the_owner_may_have_to_act_on_reaches_the_log(caplog: pytest.LogCap
         ("DEBUG", "height 8 is final"),
     ):
         assert any(each == level and part in text for each, text in told), part
+
+
+async def test_what_a_sync_left_loose_is_packed_when_it_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(transaction, "LOOSE_BLOCKS", 8)
+    monkeypatch.setattr(store_module, "_PACKED_AT_ONCE", 2)
+    world = grow(World(), 80)
+    with open_store(tmp_path, world.genesis) as store:
+        store.pack_later = True
+        checker = verifier()
+        Chain.open(store, checker).add_blocks(world.blocks, LATER)
+        rests: list[bool] = []
+        engine = thread()
+        engine.synced = False
+        asked: list[bool] = []
+        pack_some = store.pack_some
+
+        def counted() -> bool:
+            asked.append(engine.synced)
+            if len(asked) == 2:
+                raise ChainError("disk_full", "no room left on the disk")
+            return pack_some()
+
+        monkeypatch.setattr(store, "pack_some", counted)
+        monkeypatch.setattr(checker, "rest", lambda: rests.append(engine.synced))
+        task = asyncio.create_task(upkeep.tidy(engine, store, checker, every_s=0.0, pause_s=0.0))
+        await eventually(lambda: engine.looks > 3)
+        assert asked == []
+        engine.synced = True
+        await eventually(lambda: len(asked) > 15)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert all(asked)
+        assert all(rests)
+        assert len(rests) >= len(asked)
+        assert not pack_some()
+        assert_holds(store, world.blocks)
+    assert caplog.text.count("blocks stay unpacked for now: no room left on the disk") == 1

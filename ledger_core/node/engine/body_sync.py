@@ -380,12 +380,20 @@ class BodySync:
                 # Too much waits for the next block already: nothing else is asked for.
                 reach = min(reach, 1)
             coming = coming or (reach > 0 and self._can_give(peer, first, now))
-            while len(self._requests.get(peer.id, ())) < self._hub.settings.requests_per_peer:
+            while self._may_ask(peer, first):
                 batch = self._batch(peer, reach, now)
                 if not batch:
                     break
                 self._request(peer, batch, now)
         return coming
+
+    def _may_ask(self, peer: Peer, first: HeaderNode) -> bool:
+        """Return whether one more request may go to a peer; the one for the next block always may."""
+        settings = self._hub.settings
+        if len(self._requests.get(peer.id, ())) >= settings.requests_per_peer:
+            return False
+        wanted = first.hash not in self._in_flight and first.hash not in self._bodies
+        return wanted or sum(map(len, self._requests.values())) < settings.requests_at_once
 
     def _reach(self, peer: Peer) -> int:
         """Return how many blocks of the path a peer has."""

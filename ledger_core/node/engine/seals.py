@@ -10,7 +10,9 @@ def verify_seals(verifier: Verifier, message: Headers) -> None:
 
     Ends at the first that is not: the engine finds it again, and answers for it.
     """
-    for sealed in message.headers:
-        seal = miner_message(header_hash(sealed.header))
-        if not verifier.verify_signature((decode_header(sealed.header).miner, seal, sealed.signature)):
-            return
+    verifier.verify_ahead(
+        [
+            (decode_header(sealed.header).miner, miner_message(header_hash(sealed.header)), sealed.signature)
+            for sealed in message.headers
+        ]
+    )

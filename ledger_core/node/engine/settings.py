@@ -41,7 +41,10 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     """Headers kept ahead of the bodies."""
     body_batch: Annotated[int, Meta(ge=1, le=MAX_BODIES)] = 256
     bodies_ahead_bytes: Bytes = 16 * 1024 * 1024
-    requests_per_peer: Annotated[int, Meta(ge=1, le=16)] = 2
+    requests_per_peer: Annotated[int, Meta(ge=1, le=16)] = 4
+    """Two are on their way while the bodies of the other two are applied."""
+    requests_at_once: Annotated[int, Meta(ge=1, le=256)] = 16
+    """Of all peers together: answers of two megabytes each at the most."""
     recent_block_bytes: Bytes = 8 * 1024 * 1024
     synced_within_blocks: Count = 8
     """Nearer to the best known header than this, the node counts as synced: it mines and votes."""
