@@ -7,11 +7,14 @@ import re
 import time
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from fractions import Fraction
 from typing import Final
 
 from ledger_core.cli.frame import UsageError
 from ledger_core.units import MICRO
 
+_MAX_NUMBER: Final = 40
+"""Characters of a number: far more than any needs, and soon computed."""
 _NUMBER: Final = r"[0-9]+(?:\.[0-9]+)?"
 _WITH_UNIT: Final = re.compile(rf"({_NUMBER})\s*([A-Za-z]*)")
 _ENERGY: Final = {"wh": 1, "kwh": 1000, "mwh": 1_000_000, "": 1000}
@@ -39,7 +42,7 @@ def money(text: str, name: str) -> int:
     """Return micro-currency; up to six decimals."""
     if not re.fullmatch(_NUMBER, text):
         raise UsageError(f"{name}: {text!a} is not an amount such as 12.50")
-    return _whole(Decimal(text) * MICRO, name, text, "at most six decimals are possible")
+    return _whole(text, MICRO, name, text, "at most six decimals are possible")
 
 
 def _scaled(text: str, name: str, units: dict[str, int], what: str) -> int:
@@ -47,13 +50,17 @@ def _scaled(text: str, name: str, units: dict[str, int], what: str) -> int:
     unit = None if found is None else units.get(found[2].lower())
     if found is None or unit is None:
         raise UsageError(f"{name}: {text!a} is not {what}")
-    return _whole(Decimal(found[1]) * unit, name, text, "it does not come out whole in the smallest unit")
+    return _whole(found[1], unit, name, text, "it does not come out whole in the smallest unit")
 
 
-def _whole(value: Decimal, name: str, text: str, why: str) -> int:
-    if value != value.to_integral_value() or len(text) > 40:
-        raise UsageError(f"{name}: {text[:40]!a} is too fine: {why}")
-    return int(value)
+def _whole(number: str, unit: int, name: str, text: str, why: str) -> int:
+    if len(number) > _MAX_NUMBER:
+        raise UsageError(f"{name}: {text[:_MAX_NUMBER]!a} is too long for a number")
+    # Decimals would round what has more digits than their precision.
+    value = Fraction(number) * unit
+    if value.denominator != 1:
+        raise UsageError(f"{name}: {text!a} is too fine: {why}")
+    return value.numerator
 
 
 def moment(text: str, name: str, now: int | None = None) -> int:

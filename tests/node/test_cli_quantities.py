@@ -75,6 +75,18 @@ def test_what_can_not_be_is_refused_by_the_option_s_name(parse: Callable[[str, s
         parse(text, "--x")
 
 
+@pytest.mark.parametrize("parse", [energy, power, money])
+def test_no_decimal_is_too_far_behind_the_point_to_be_seen(parse: Callable[[str, str], int]) -> None:
+    with pytest.raises(UsageError, match=r"--x: .* is too fine"):
+        parse("1.0000000000000000000000000000001", "--x")
+    assert parse("1.00000000000000000000000000", "--x") == parse("1", "--x")
+
+
+def test_a_number_that_is_too_long_is_not_called_too_fine() -> None:
+    with pytest.raises(UsageError, match=r"--x: '4000000000.*' is too long for a number"):
+        energy("4" + "0" * 60, "--x")
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [
