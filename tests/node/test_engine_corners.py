@@ -145,6 +145,34 @@ def test_too_many_bodies_ahead_are_not_asked_for() -> None:
     assert net.same_tip()
 
 
+@pytest.mark.parametrize("at_once", [1, 3, 5])
+def test_so_many_requests_for_bodies_at_once(at_once: int) -> None:
+    net = grown(60)
+    node = net.add("eva", full_sync=True, body_batch=2, requests_at_once=at_once)
+    first = net["anna"].store.block_at(1)
+    assert first is not None
+    most = 0
+    held: list[bytes] = []
+
+    def hold_first(source: bytes, _target: bytes, message: Message) -> bool:
+        nonlocal most
+        most = max(most, sum(map(len, node.engine._bodies._requests.values())))
+        if isinstance(message, Bodies) and message.bodies[0].hash == first.hash and not held:
+            held.append(source)
+            return True
+        return False
+
+    net.mute = hold_first
+    for name in ("anna", "bert", "cara"):
+        net.link("eva", name)
+    net.pass_time(5)
+    assert held
+    assert node.engine.chain.height == 0
+    net.pass_time(60)
+    assert net.same_tip()
+    assert most == at_once
+
+
 # Answers from bodies
 
 
