@@ -351,6 +351,43 @@ def test_a_restart_after_inclusion_reports_the_end(net: Net) -> None:
     assert [event.record for event in node.told(RecordFinal)] == [record_id]
 
 
+def test_the_end_names_the_block_of_a_record_also_after_a_restart(net: Net) -> None:
+    net.mesh()
+    node = net["anna"]
+    first, second = net.submit("anna", net.pay("anna", "bert")), net.pay("anna", "cara")
+    net.mine("bert")
+    net.submit("anna", second)
+    net.mine("bert", 3)
+    node.start()
+    net.mesh()
+    net.mine("bert", 14)
+    assert [(event.record, event.height) for event in node.told(RecordFinal)] == [(first, 1), (second.id, 2)]
+
+
+def test_the_end_names_the_block_of_a_record_where_many_come_at_once(net: Net) -> None:
+    net.mesh()
+    record_id = net.submit("anna", net.pay("anna", "bert"))
+    net.part("anna")
+    net.mine("bert", 3)
+    net.mesh()
+    net.pass_time(5)
+    net.mine("bert", 14)
+    assert [(event.record, event.height) for event in net["anna"].told(RecordFinal)] == [(record_id, 1)]
+
+
+def test_the_end_names_no_block_that_is_not_here(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    net.mesh()
+    record_id = net.submit("anna", net.pay("anna", "bert"))
+    net.mine("bert", 3)
+    node = net["anna"]
+    node.start()
+    kept = node.store.block_at
+    monkeypatch.setattr(node.store, "block_at", lambda height: kept(height) if height > 2 else None)
+    net.mesh()
+    net.mine("bert", 14)
+    assert [(event.record, event.height) for event in node.told(RecordFinal)] == [(record_id, None)]
+
+
 def test_a_failing_store_leaves_the_engine_as_it_was(net: Net) -> None:
     net.mesh()
     net.mine("anna")

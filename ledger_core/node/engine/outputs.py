@@ -76,7 +76,8 @@ class RecordFinal(NodeEvent, frozen=True, tag="record_final"):
     """A record that was submitted here stands in a final block."""
 
     record: bytes
-    height: int
+    height: int | None
+    """Of that block; None where it is not here (any more)."""
 
 
 class Voted(NodeEvent, frozen=True, tag="voted"):

@@ -4,7 +4,7 @@ A record that the chain refuses is contested as long as the refusing block may b
 again on every tip. It is lost once that block is final, or once the record is too old for any block.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ledger_core.errors import ChainError, LedgerError
 from ledger_core.node.engine.hub import Hub
@@ -12,6 +12,7 @@ from ledger_core.node.engine.mempool import Mempool
 from ledger_core.node.engine.outbox import Outbox, require_room
 from ledger_core.node.engine.outputs import RecordContested, RecordFinal, RecordLost
 from ledger_core.node.engine.record_relay import RecordRelay
+from ledger_core.records.block import decode_block_body, open_records
 from ledger_core.records.codec import Envelope, Record, open_envelope, record_prefix
 from ledger_core.rules.apply import refusal_of
 from ledger_core.rules.headers import median_time
@@ -38,7 +39,7 @@ class OwnRecords:
         self._contested: dict[bytes, int] = {}
         """Those that the chain itself refuses: height from which on its active branch does."""
         self._in_chain: dict[bytes, int] = {}
-        """Height up to which the chain must be final for each."""
+        """Height up to which the chain must be final for each: of its block, or above it."""
         self._repeat_at = 0.0
 
     def get(self, record_id: bytes) -> Record | None:
@@ -138,10 +139,34 @@ class OwnRecords:
                 self._try(record, now, synced=synced)
         self._pool.make_room()
         final = {key: height for key, height in self._in_chain.items() if height <= chain.final_height}
+        places = self._places(final)
         self._outbox.remove(final)
-        for record_id, height in final.items():
+        for record_id in final:
             del self._in_chain[record_id]
-            self._hub.notify(RecordFinal(record_id, height))
+            self._hub.notify(RecordFinal(record_id, places.get(record_id)))
+
+    def _places(self, limits: Mapping[bytes, int]) -> dict[bytes, int]:
+        """Return the heights of the blocks that hold records, each at or below a limit, as far as they are here.
+
+        A limit is higher than the block where several blocks came at once, and after a restart.
+        """
+        found: dict[bytes, int] = {}
+        sought: dict[int, set[bytes]] = {}
+        for record_id, height in limits.items():
+            sought.setdefault(height, set()).add(record_id)
+        while sought:
+            height = max(sought)
+            wanted = sought.pop(height)
+            block = self._hub.store.block_at(height)
+            if block is None:
+                # Nor are those below it: bodies are forgotten from the first on.
+                break
+            records = open_records(decode_block_body(block.body), self._prefix)
+            held = wanted.intersection(record.id for record in records)
+            found |= dict.fromkeys(held, height)
+            if held != wanted:
+                sought.setdefault(height - 1, set()).update(wanted - held)
+        return found
 
     def tick(self, now: float) -> None:
         """Announce again what no block holds yet."""
