@@ -146,7 +146,7 @@ class OwnRecords:
             self._hub.notify(RecordFinal(record_id, places.get(record_id)))
 
     def _places(self, limits: Mapping[bytes, int]) -> dict[bytes, int]:
-        """Return the heights of the blocks that hold records, each at or below a limit, as far as they are here.
+        """Return the heights of the blocks that hold records, of those that are here, each up to a limit.
 
         A limit is higher than the block where several blocks came at once, and after a restart.
         """
