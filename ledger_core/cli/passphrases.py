@@ -56,15 +56,14 @@ def read_secret(file: Path, what: str) -> str:
     """Return the first line of a file; raises LedgerError `secret_file_invalid`, or OSError."""
     with file.open("rb") as stream:
         line = stream.readline(_MAX_LINE + 1).removesuffix(b"\n").removesuffix(b"\r")
-    try:
-        text = line.decode()
-    except UnicodeDecodeError:
-        raise _invalid(file, what, "its first line is not UTF-8 text") from None
-    if not text:
+    if not line:
         raise _invalid(file, what, "its first line is empty")
     if len(line) > _MAX_LINE:
         raise _invalid(file, what, f"its first line is longer than {_MAX_LINE} bytes")
-    return text
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        raise _invalid(file, what, "its first line is not UTF-8 text") from None
 
 
 def ask_secret(prompt: str) -> str:

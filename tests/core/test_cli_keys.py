@@ -142,6 +142,7 @@ def test_new_seals_with_the_passphrase_of_a_file(
         (b"\nsecond", "its first line is empty"),
         (b"\xff\n", "its first line is not UTF-8 text"),
         (b"a" * 5000, "its first line is longer than 4096 bytes"),
+        pytest.param("ä".encode() * 3000, "its first line is longer than 4096 bytes", id="cut in a letter"),
     ],
 )
 def test_a_passphrase_file_without_a_passphrase_is_refused(
