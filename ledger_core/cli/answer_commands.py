@@ -68,10 +68,7 @@ def register(program: Program) -> None:
 
 
 def _accept(arguments: argparse.Namespace) -> None:
-    price = None if arguments.price is None else money(arguments.price, "--price")
-    start = None if arguments.start is None else moment(arguments.start, "--from")
-    end = None if arguments.end is None else moment(arguments.end, "--to")
-    until = None if arguments.valid_until is None else moment(arguments.valid_until, "--valid-until")
+    terms = _terms(arguments)
 
     async def work(home: Home) -> None:
         visible = await home.client.all_offers(OffersQuery(visible_to=home.address, limit=500))
@@ -79,25 +76,50 @@ def _accept(arguments: argparse.Namespace) -> None:
         offer = next(each for each in visible if each.offer == wanted)
         quantity = quantity_of(arguments.quantity, offer.basis, "--quantity")
         slot = await home.slot_s()
-        for value, name in ((start, "--from"), (end, "--to")):
+        for value, name in ((terms.get("start"), "--from"), (terms.get("end"), "--to")):
             if value is not None:
                 require_slot(value, slot, name)
         asset = await _taking_part(home, arguments, offer)
-        if offer.auction is not None:
-            if price is None or start is not None or end is not None:
-                raise UsageError("the offer is an auction: bid with --price, for its own window")
-            what, record = "bid", await home.bid(offer, price, quantity, asset=asset)
-        elif price is None and start is None and end is None:
-            what, record = "trade", await home.accept(offer, quantity, asset=asset)
-        else:
-            terms: NewTerms = {"asset": asset}
-            given = {"price": price, "start": start, "end": end, "quantity": quantity, "valid_until": until}
-            terms.update({name: value for name, value in given.items() if value is not None})  # type: ignore[typeddict-item]
-            what, record = "proposal", await home.counter(offer, **terms)
+        what, record = await _say_yes(home, offer, terms, quantity, asset)
         result = await settled(arguments, home.client, record)
         show(arguments, {**result, "kind": what, "offer": wanted}, [told(result, f"{what} {record}")])
 
     act(arguments, work)
+
+
+def _terms(arguments: argparse.Namespace) -> NewTerms:
+    terms: NewTerms = {}
+    if arguments.price is not None:
+        terms["price"] = money(arguments.price, "--price")
+    if arguments.start is not None:
+        terms["start"] = moment(arguments.start, "--from")
+    if arguments.end is not None:
+        terms["end"] = moment(arguments.end, "--to")
+    if arguments.valid_until is not None:
+        terms["valid_until"] = moment(arguments.valid_until, "--valid-until")
+    return terms
+
+
+async def _say_yes(
+    home: Home, offer: OfferView, terms: NewTerms, quantity: int | None, asset: str | None
+) -> tuple[str, str]:
+    """Bid, accept or propose other terms, as offer and terms ask for; return which it was, and the record."""
+    changed = terms.keys() - {"valid_until"}
+    if "valid_until" in terms and (offer.auction is not None or not changed):
+        raise UsageError(
+            "--valid-until is for other terms of an offer with a fixed price: give them with --price, --from "
+            "or --to"
+        )
+    if offer.auction is not None:
+        if changed != {"price"}:
+            raise UsageError("the offer is an auction: bid with --price, for its own window")
+        return "bid", await home.bid(offer, terms["price"], quantity, asset=asset)
+    if not changed:
+        return "trade", await home.accept(offer, quantity, asset=asset)
+    proposed: NewTerms = {**terms, "asset": asset}
+    if quantity is not None:
+        proposed["quantity"] = quantity
+    return "proposal", await home.counter(offer, **proposed)
 
 
 async def _taking_part(home: Home, arguments: argparse.Namespace, offer: OfferView) -> str | None:

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,8 +22,6 @@ from ledger_core.client.waiting import wait_for_record
 from ledger_core.errors import LedgerError
 from ledger_core.keys import KeyFile, Signer, address
 
-WAIT_S: Final = 600.0
-"""How long `--wait` and `--final` wait unless told otherwise."""
 REPEATS_S: Final = (1.0, 3.0)
 """How long to wait before a record that was not answered is sent again."""
 _ID_PART: Final = re.compile("[0-9a-f]{4,64}")
@@ -63,9 +62,12 @@ def add_wait(parser: argparse.ArgumentParser) -> None:
     wait = parser.add_mutually_exclusive_group()
     wait.add_argument("--wait", action="store_true", help="wait until the record stands in a block")
     wait.add_argument("--final", action="store_true", help="wait until that block is never undone")
-    parser.add_argument(
-        "--wait-for", metavar="SPAN", default="10min", help="how long to wait (otherwise 10min)"
-    )
+    add_span(parser, "--wait-for", default="10min", help="how long to wait (otherwise 10min)")
+
+
+def add_span(parser: argparse.ArgumentParser, option: str, **more: Any) -> None:
+    """Add an option for a time span, which is read to seconds before the command begins."""
+    parser.add_argument(option, metavar="SPAN", type=partial(duration, name=option), **more)
 
 
 def signer_of(arguments: argparse.Namespace) -> Signer:
@@ -129,8 +131,7 @@ async def settled(arguments: argparse.Namespace, client: NodeClient, record: str
     """Wait for a record if the command line asks for it; return what is known of it."""
     if not (arguments.wait or arguments.final):
         return {"record": record, "state": "submitted", "height": None}
-    seconds = duration(arguments.wait_for, "--wait-for")
-    found = await wait_for_record(client, record, final=arguments.final, timeout_s=seconds)
+    found = await wait_for_record(client, record, final=arguments.final, timeout_s=arguments.wait_for)
     return {"record": record, "state": found.state, "height": found.height}
 
 

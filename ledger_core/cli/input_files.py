@@ -6,6 +6,7 @@ import re
 import sys
 from pathlib import Path
 
+from ledger_core.client.bodies import roles_value
 from ledger_core.errors import LedgerError
 from ledger_core.keys import KeyFile, parse_address
 
@@ -57,6 +58,11 @@ def public_key_of(text: str) -> bytes:
     if _KEY.fullmatch(text):
         return bytes.fromhex(text)
     return parse_address(text)
+
+
+def roles_of(text: str) -> int:
+    """Return the number that roles such as `home,node` add up to; raises IntentError `role_unknown`."""
+    return roles_value(name.strip() for name in text.split(","))
 
 
 def text_to_bytes(text: bytes) -> bytes | None:

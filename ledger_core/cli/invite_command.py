@@ -8,13 +8,13 @@ import sys
 import time
 from pathlib import Path
 
-from ledger_core.cli.connection import act, add_key, add_node
+from ledger_core.cli.connection import act, add_key, add_node, add_span
 from ledger_core.cli.frame import Program, add_force
+from ledger_core.cli.input_files import roles_of
 from ledger_core.cli.output import note, show
 from ledger_core.cli.picture import Picture, kind_of
-from ledger_core.cli.quantities import duration, show_time
+from ledger_core.cli.quantities import show_time
 from ledger_core.cli.record_view import role_names
-from ledger_core.client.bodies import roles_value
 from ledger_core.client.home import Home
 from ledger_core.errors import LedgerError
 from ledger_core.keys import address
@@ -28,7 +28,7 @@ def register(program: Program) -> None:
         "invite", _invite, "make a one-time invitation: a line of text and a QR picture", json=True
     )
     invite.add_argument("--roles", default="home,node", help="what the newcomer may be (otherwise home,node)")
-    invite.add_argument("--expires", metavar="SPAN", default="7d", help="(otherwise 7d)")
+    add_span(invite, "--expires", default="7d", help="(otherwise 7d)")
     invite.add_argument(
         "--address",
         metavar="HOST:PORT",
@@ -42,8 +42,7 @@ def register(program: Program) -> None:
 
 
 def _invite(arguments: argparse.Namespace) -> None:
-    span = duration(arguments.expires, "--expires")
-    roles = roles_value(part.strip() for part in arguments.roles.split(","))
+    roles = roles_of(arguments.roles)
     if arguments.qr is not None:
         kind_of(arguments.qr)
         if not arguments.force and os.path.lexists(arguments.qr):
@@ -53,7 +52,7 @@ def _invite(arguments: argparse.Namespace) -> None:
         if arguments.qr is not None:
             # What can't be drawn must fail before an invitation is made.
             Picture("")
-        text = await home.make_invitation(int(time.time()) + span, roles, arguments.address)
+        text = await home.make_invitation(int(time.time()) + arguments.expires, roles, arguments.address)
         link = decode_link(text)
         if arguments.qr is not None:
             picture = Picture(text).encoded(arguments.qr)

@@ -7,12 +7,13 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from ledger_core.cli.connection import add_key, add_wait, settled, signer_of, told
+from ledger_core.cli.connection import add_key, add_span, add_wait, settled, signer_of, told
 from ledger_core.cli.frame import Program, UsageError
+from ledger_core.cli.input_files import roles_of
 from ledger_core.cli.output import note, show
-from ledger_core.cli.quantities import duration, show_time
+from ledger_core.cli.quantities import show_time
 from ledger_core.client import ClientError, NodeClient
-from ledger_core.client.bodies import name_hash, roles_value
+from ledger_core.client.bodies import name_hash
 from ledger_core.client.home import Home
 from ledger_core.client.local import local_api, prepare_joining
 from ledger_core.errors import LedgerError
@@ -37,9 +38,10 @@ def register(program: Program) -> None:
     join.add_argument("--name", required=True, help="of this home; the chain keeps its hash only")
     join.add_argument("--roles", help="fewer than the invitation gives, such as home")
     join.add_argument("--location", metavar="LAT,LON", help="in degrees, as coarse as you like")
-    join.add_argument(
+    add_span(
+        join,
         "--start-within",
-        metavar="SPAN",
+        default="0s",
         help="wait so long for the node to run and be in step (otherwise it must run for the second part)",
     )
     add_key(join, "the new member")
@@ -57,7 +59,7 @@ def _join(arguments: argparse.Namespace) -> None:
         )
     name_hash(arguments.name)
     location = _location(arguments.location)
-    roles = None if arguments.roles is None else roles_value(arguments.roles.split(","))
+    roles = None if arguments.roles is None else roles_of(arguments.roles)
     signer = signer_of(arguments)
     node, in_use = _prepared(arguments.data, text)
     result = asyncio.run(_member(arguments, link, signer, roles, location))
@@ -118,8 +120,7 @@ async def _member(
     location: Location | None,
 ) -> dict[str, Any] | None:
     """Submit the member record once the node is in step; None where no node runs."""
-    wait_s = 0 if arguments.start_within is None else duration(arguments.start_within, "--start-within")
-    deadline = time.monotonic() + wait_s
+    deadline = time.monotonic() + arguments.start_within
     while True:
         client = _client(arguments.data)
         if client is not None:
