@@ -71,8 +71,11 @@ class Parameters(Struct, frozen=True, kw_only=True, array_like=True, gc=False, f
     """How far below zero a balance may go in mutual credit, micro-currency."""
     fee: Annotated[int, Meta(ge=0, le=MICRO)] = 0
     """Paid to the miner by the author of an offer, acceptance, or transfer but an issue, micro-currency."""
-    termination_permille: Annotated[int, Meta(ge=0, le=1000)] = 1000
-    """Part of the remaining amount that an early end costs whoever ends a trade alone."""
+    termination_permille: Annotated[int, Meta(ge=0, le=1000)] = 100
+    """Part of the remaining amount that an early end costs whoever ends a trade alone.
+
+    Dear enough to keep one's word, cheap enough to tell early where one can't.
+    """
     asset_approval: AssetApproval = AssetApproval.OWNER
     silence_s: Annotated[int, Meta(ge=600, le=90 * 86_400)] = 7 * 86_400
     """Chain time after which a node that does not vote leaves the quorum."""

@@ -10,10 +10,13 @@ from ledger_core.cli.community_file import read_genesis
 from ledger_core.cli.frame import Program, UsageError
 from ledger_core.cli.input_files import public_key_of
 from ledger_core.cli.output import note, show, table
-from ledger_core.client.local import Founding, found, prepare_founding
+from ledger_core.client.local import Founding, default_parameters, found, prepare_founding
 from ledger_core.community import Genesis
 from ledger_core.keys import address
 from ledger_core.node import data_directory
+
+_TERMINATION = "termination_permille"
+_PERMILLE_OF_PERCENT = 10
 
 
 def register(program: Program) -> None:
@@ -29,6 +32,14 @@ def register(program: Program) -> None:
     founder.add_argument("--currency", default="EUR", help="(otherwise EUR)")
     founder.add_argument("--key", metavar="KEY", help="the founder's key file, address or public key")
     founder.add_argument("--home", metavar="NAME", help="the founder's home; the chain keeps its hash only")
+    part = default_parameters()[_TERMINATION] // _PERMILLE_OF_PERCENT
+    founder.add_argument(
+        "--termination",
+        metavar="PERCENT",
+        type=int,
+        help="what ending a trade alone costs: so much of the price of its rest, which the other side gets; "
+        f"0: nothing, 100: all of it (otherwise {part})",
+    )
     founder.add_argument(
         "--set",
         metavar="NAME=VALUE",
@@ -50,10 +61,21 @@ def _found(arguments: argparse.Namespace) -> None:
             name=arguments.name,
             currency=arguments.currency,
             founder_name=arguments.home,
-            parameters=dict(map(_parameter, arguments.set)),
+            parameters=_parameters(arguments),
         )
         genesis = found(arguments.data, founding, public_key_of(arguments.key), int(time.time()))
     _tell(arguments, genesis, node)
+
+
+def _parameters(arguments: argparse.Namespace) -> dict[str, Any]:
+    parameters = dict(map(_parameter, arguments.set))
+    if arguments.termination is None:
+        return parameters
+    if _TERMINATION in parameters:
+        raise UsageError(f"--termination and --set {_TERMINATION} say the same: give one of them")
+    if not 0 <= arguments.termination <= 100:
+        raise UsageError(f"--termination {arguments.termination}: a percentage is 0 to 100")
+    return parameters | {_TERMINATION: arguments.termination * _PERMILLE_OF_PERCENT}
 
 
 def _parameter(text: str) -> tuple[str, Any]:

@@ -337,8 +337,8 @@ def test_withdrawn_auction_frees_its_bids() -> None:
 # Early ends
 
 
-def test_ending_alone_before_the_start_costs_the_whole_price() -> None:
-    world = street()
+def test_ending_alone_before_the_start_costs_the_whole_price_where_the_genesis_says_so() -> None:
+    world = street(termination_permille=1000)
     trade = agree(world)
     assert refusal(world, terminate(world, "bert", trade, WINDOW, 799_999)).details["least"] == 800_000
     events = world.mine(terminate(world, "bert", trade, WINDOW, 800_000)).events

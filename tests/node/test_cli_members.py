@@ -215,6 +215,7 @@ def test_a_community_is_founded(tmp_path: Path) -> None:
     ).json
     genesis = decode_genesis((tmp_path / "elm" / "genesis").read_bytes())
     assert (genesis.name, genesis.currency, genesis.parameters.slot_s) == ("Elm Street", "EUR", 60)
+    assert genesis.parameters.termination_permille == 100, "as the form of Home Assistant"
     assert made["chain_id"] == genesis.chain_id.hex()
     assert made["node"] == address(load_key(tmp_path / "elm" / "node.key").public_key)
     other = run_command("found", "--data", tmp_path / "oak", "--genesis", tmp_path / "elm" / "genesis")
@@ -228,9 +229,24 @@ def test_a_community_is_founded(tmp_path: Path) -> None:
         (("--key", key, "--home", "x", "--set", "slot_s"), "write NAME=VALUE"),
         (("--key", key, "--home", "x", "--set", "slot_s=7"), "slot_s"),
         (("--key", key, "--home", "x", "--set", "sloth=7"), "no such parameter"),
+        (("--key", key, "--home", "x", "--termination", "101"), "0 to 100"),
+        (
+            ("--key", key, "--home", "x", "--termination", "5", "--set", "termination_permille=50"),
+            "give one of them",
+        ),
     ):
         done = run_command("found", "--data", tmp_path / "new", "--name", "New", *arguments)
         assert message in done.error
+
+
+def test_the_price_of_ending_a_trade_alone_is_the_founders(tmp_path: Path) -> None:
+    key = tmp_path / "anna.key"
+    save_key(key, signer("anna"))
+    for percent in ("0", "25", "100"):
+        given = ("--name", "Elm Street", "--key", key, "--home", "No. 1", "--termination", percent)
+        run_command("found", "--data", tmp_path / percent, *given)
+        genesis = decode_genesis((tmp_path / percent / "genesis").read_bytes())
+        assert genesis.parameters.termination_permille == int(percent) * 10
 
 
 async def test_joining_in_two_steps(cli: CliWorld) -> None:

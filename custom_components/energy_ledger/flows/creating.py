@@ -77,8 +77,9 @@ def community_schema() -> vol.Schema:
                 CONF_MONEY, ["mutual_credit", "prepaid"]
             ),
             vol.Optional(CONF_CREDIT): _number(0, 1_000_000, ""),
-            # Dear enough to keep one's word, cheap enough to tell early where one can't.
-            vol.Required(CONF_TERMINATION, default=10): _number(0, 100, PERCENTAGE),
+            vol.Required(
+                CONF_TERMINATION, default=local.default_parameters()[CONF_TERMINATION] // 10
+            ): _number(0, 100, PERCENTAGE),
             vol.Required(CONF_APPROVAL, default="owner"): _choice(CONF_APPROVAL, ["owner", "authority"]),
         }
     )
