@@ -1,7 +1,9 @@
 """Metering at work: read at the boundary, kept while the node is away, sent once it is back."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -90,6 +92,7 @@ async def test_what_the_node_does_not_take_is_kept_and_sent_later(homes: Street)
     homes.follow_clock(entry)
     metering = homes.trading("anna").metering
     assert metering.core is not None
+    await metering.async_send()  # after the one that the reloaded home began by another clock
     homes.node.world.now += 400
     await metering.async_send()
     await homes.mine(2)
@@ -140,6 +143,27 @@ async def test_a_meter_of_one_direction_counts_nothing_the_other_way(homes: Stre
     core = homes.trading("bert").metering.core
     assert core is not None
     assert registers(core.last) == (700, 0)
+
+
+async def test_two_sends_at_once_hand_in_a_boundary_once(homes: Street) -> None:
+    """The second one waits for what the node says to the first."""
+    metering = homes.trading("anna").metering
+    real, handed, let_go = Home.readings, list[int](), asyncio.Event()
+
+    async def readings(home: Home, *given: Any) -> list[str]:
+        handed.extend(row.end for row in given[2])
+        await let_go.wait()
+        return await real(home, *given)
+
+    with patch.object(Home, "readings", readings):
+        end = await boundary(homes, 1200)
+        sends = [asyncio.create_task(metering.async_send()) for _ in range(2)]
+        await wait_until(lambda: handed)
+        let_go.set()
+        await asyncio.gather(*sends)
+        assert await metering.async_send() == 0
+    assert handed[-1] == end
+    assert len(handed) == len(set(handed))
 
 
 def refusal(homes: Street) -> tuple[str | None, bool]:

@@ -60,6 +60,7 @@ class Metering:
         self._unsubscribe: list[Callable[[], None]] = []
         self._subentry_id = ""
         self._runtime: DeviceRuntime | None = None
+        self._sending = asyncio.Lock()
         self._sent: dict[int, float] = {}
         """When a boundary was handed to the node, by its time."""
         self._listeners: list[Callable[[], None]] = []
@@ -223,6 +224,11 @@ class Metering:
 
     async def async_send(self) -> int:
         """Hand in what the chain does not have; returns how many boundaries. Raises ClientError."""
+        # What is on its way to the node is not sent yet: a second look would hand it in once more.
+        async with self._sending:
+            return await self._send()
+
+    async def _send(self) -> int:
         runtime, rows = self._runtime, self._unsent()
         data = self._entry.runtime_data
         if not rows or runtime is None or runtime.asset_id is None or not data.ledger.last_update_success:
