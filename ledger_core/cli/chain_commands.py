@@ -1,13 +1,11 @@
 """`energy-ledger chain`: check, look into, repair, shorten, export and generate stored chains."""
 
 import argparse
-import errno
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from ledger_core.chain.rebuild import rebuild
 from ledger_core.chain.recovery import quick_check, verify_store
@@ -20,6 +18,7 @@ from ledger_core.cli.chain_view import find_block, view_block, view_chain
 from ledger_core.cli.community_file import read_genesis
 from ledger_core.cli.frame import Group, Parser, Program, UsageError, add_force
 from ledger_core.cli.output import as_json, note, show, table
+from ledger_core.cli.output_files import new_file
 from ledger_core.cli.progress import Progress
 from ledger_core.errors import ChainError
 from ledger_core.records.block import Block, decode_header
@@ -276,7 +275,7 @@ def _export(arguments: argparse.Namespace) -> None:
         if head.pruned:
             note(f"Bodies up to block {head.pruned} were pruned: the file begins above, and only fills gaps.")
         with (
-            _new_file(arguments.out, force=arguments.force) as file,
+            new_file(arguments.out, force=arguments.force) as file,
             Progress("exporting blocks", last - head.pruned) as progress,
         ):
             count = write_blocks(file, store.genesis, _branch(store, head.pruned + 1, last, progress))
@@ -298,19 +297,3 @@ def _branch(store: SqliteStore, first: int, last: int, progress: Progress) -> It
         previous = block.hash
         yield block
         progress.advance()
-
-
-@contextmanager
-def _new_file(path: Path, *, force: bool) -> Iterator[BinaryIO]:
-    """Open a file that appears under its name when it is complete."""
-    if not force and os.path.lexists(path):
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
-    beside = path.with_name(f".{path.name}.part")
-    try:
-        with beside.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -1,7 +1,6 @@
 """`energy-ledger chain generate`: a valid synthetic chain, for tests and benchmarks."""
 
 import argparse
-import errno
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from ledger_core.chain.store.opening import open_store
 from ledger_core.chain.verify import Verifier
 from ledger_core.cli.frame import Group, UsageError, add_force
 from ledger_core.cli.output import show, table
+from ledger_core.cli.output_files import new_file
 from ledger_core.cli.progress import Progress
 from ledger_core.records.block import Block
 from ledger_core.synthetic import Config, SyntheticChain
@@ -125,20 +125,11 @@ def _store(synthetic: SyntheticChain, directory: Path, advance: Callable[[], Non
 
 
 def _write(synthetic: SyntheticChain, path: Path, advance: Callable[[], None], *, force: bool) -> None:
-    """Write the main branch to a file, which appears under its name when it is complete."""
-    if not force and os.path.lexists(path):
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+    """Write the main branch to a file."""
     if path.is_dir():
         raise UsageError(f"{path} is a directory; --data stores a chain in a directory")
-    beside = path.with_name(f".{path.name}.part")
-    try:
-        with beside.open("wb") as file:
-            write_blocks(file, synthetic.genesis, _blocks(synthetic, advance, sides=False))
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with new_file(path, force=force) as file:
+        write_blocks(file, synthetic.genesis, _blocks(synthetic, advance, sides=False))
 
 
 def _print(arguments: argparse.Namespace, chain: SyntheticChain, seconds: float) -> None:

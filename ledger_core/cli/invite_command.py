@@ -1,8 +1,6 @@
 """`energy-ledger invite`: a one-time right to join, as a line of text and as a picture."""
 
 import argparse
-import errno
-import os
 import shutil
 import sys
 import time
@@ -12,6 +10,7 @@ from ledger_core.cli.connection import act, add_key, add_node, add_span
 from ledger_core.cli.frame import Program, add_force
 from ledger_core.cli.input_files import roles_of
 from ledger_core.cli.output import note, show
+from ledger_core.cli.output_files import require_writable
 from ledger_core.cli.picture import Picture, kind_of
 from ledger_core.cli.quantities import show_time
 from ledger_core.cli.record_view import role_names
@@ -45,8 +44,7 @@ def _invite(arguments: argparse.Namespace) -> None:
     roles = roles_of(arguments.roles)
     if arguments.qr is not None:
         kind_of(arguments.qr)
-        if not arguments.force and os.path.lexists(arguments.qr):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(arguments.qr))
+        require_writable(arguments.qr, force=arguments.force)
 
     async def work(home: Home) -> None:
         if arguments.qr is not None:

@@ -1,8 +1,6 @@
 """`energy-ledger simulate`: the node's real code, many times, over a virtual network and clock."""
 
 import argparse
-import errno
-import os
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +9,7 @@ import msgspec
 
 from ledger_core.cli.frame import Program, UsageError, add_force
 from ledger_core.cli.output import show
+from ledger_core.cli.output_files import require_writable
 from ledger_core.cli.progress import Progress
 from ledger_core.errors import ChainError
 from ledger_core.keys.whole_file import write_whole_file
@@ -91,8 +90,8 @@ def _simulate(arguments: argparse.Namespace) -> None:
     if len(hours) != len(nodes):
         raise UsageError(f"--hours gives {len(hours)} numbers for the {len(nodes)} of --nodes")
     configs = [_config(arguments, *each) for each in zip(nodes, hours, strict=True)]
-    if arguments.plot is not None and not arguments.force and os.path.lexists(arguments.plot):
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(arguments.plot))
+    if arguments.plot is not None:
+        require_writable(arguments.plot, force=arguments.force)
     reports = [_run(config) for config in configs]
     if arguments.plot is not None:
         write_whole_file(arguments.plot, plot(reports).encode(), force=arguments.force)
