@@ -1,7 +1,7 @@
 """A community as a file that people write (JSON), and its genesis as a file of canonical bytes."""
 
 import json
-from hashlib import sha256
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, get_type_hints
 
@@ -10,6 +10,7 @@ from msgspec import Meta, Struct, ValidationError
 
 from ledger_core.cli.input_files import public_key_of, read_bounded, text_to_bytes
 from ledger_core.cli.record_view import role_names
+from ledger_core.client.bodies import name_hash
 from ledger_core.community import (
     Founder,
     Genesis,
@@ -93,9 +94,9 @@ def _founder(path: Path, index: int, text: FounderText) -> Founder:
         roles |= Role[role.upper()]
     match text.name, text.name_hash:
         case str(name), None:
-            name_hash = sha256(name.encode()).digest()
+            hashed = _within(path, f"{place}.name", name_hash, name)
         case None, str(digits):
-            name_hash = bytes.fromhex(digits)
+            hashed = bytes.fromhex(digits)
         case _:
             _invalid(path, f"{place}: needs either 'name' or 'name_hash'")
     location = None
@@ -103,13 +104,15 @@ def _founder(path: Path, index: int, text: FounderText) -> Founder:
         location = Location(
             round(text.location.latitude * _MICRO_DEGREES), round(text.location.longitude * _MICRO_DEGREES)
         )
-    node = None if text.node is None else _key(path, f"{place}.node", text.node)
-    return Founder(_key(path, f"{place}.member", text.member), int(roles), node, name_hash, location)
+    node = None if text.node is None else _within(path, f"{place}.node", public_key_of, text.node)
+    member = _within(path, f"{place}.member", public_key_of, text.member)
+    return Founder(member, int(roles), node, hashed, location)
 
 
-def _key(path: Path, place: str, text: str) -> bytes:
+def _within(path: Path, place: str, read: Callable[[str], bytes], text: str) -> bytes:
+    """Return what a text of the file stands for; a refusal names its place."""
     try:
-        return public_key_of(text)
+        return read(text)
     except LedgerError as error:
         _invalid(path, f"{place}: {error.message}", error)
 

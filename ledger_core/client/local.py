@@ -1,19 +1,20 @@
 """Making the data directory of a node on this machine, before the node runs; and finding one that runs.
 
 Founding: `prepare_founding`, then `found`; the node may start. Joining: `prepare_joining`; the node starts
-and syncs, and then the newcomer's member record is submitted through the node (`home.Home.join`). Nothing
-here needs a running node, waits long or opens a network connection; call it off the event loop all the same,
-for it writes files.
+and syncs, and then the newcomer's member record is submitted through the node (`home.Home.join`).
+
+Nothing here asks a node, waits long or opens a network connection; call it off the event loop all the same,
+for it reads and writes files.
 """
 
 from collections.abc import Mapping
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
+from ledger_core.client.bodies import name_hash
 from ledger_core.community import (
     Founder,
     Genesis,
@@ -112,12 +113,12 @@ def prepare_founding(directory: Path) -> bytes:
 def founding_genesis(founding: Founding, founder: bytes, node: bytes, now: int) -> Genesis:
     """Return the genesis of a community with one founding member; `now` in UTC seconds.
 
-    Raises RecordError `parameter_invalid` or `genesis_invalid`, which name the field and what is right.
+    Raises RecordError `parameter_invalid` or `genesis_invalid`, which name the field and what is right, and
+    IntentError `name_missing` for a founder without a name.
     """
     parameters = parse_parameters(dict(founding.parameters))
     location = None if founding.location is None else Location(*founding.location)
-    name_hash = sha256(founding.founder_name.encode()).digest()
-    member = Founder(founder, founding.roles, node, name_hash, location)
+    member = Founder(founder, founding.roles, node, name_hash(founding.founder_name), location)
     genesis = Genesis(founding.name, founding.currency, now, parameters, (member,))
     try:
         return decode_genesis(encode_genesis(genesis))

@@ -252,6 +252,7 @@ def founder(**changes: object) -> dict[str, Any]:
         (founder(roles=["boss"]), "Invalid enum value 'boss' - at `$.founders[0].roles[0]`"),
         (founder(name=...), "founders[0]: needs either 'name' or 'name_hash'"),
         (founder(name_hash="00" * 32), "founders[0]: needs either 'name' or 'name_hash'"),
+        (founder(name=" "), "founders[0].name: a member has a name of at least one letter"),
         (founder(name=..., name_hash="0"), "at `$.founders[0].name_hash`"),
         (
             founder(location={"latitude": 91, "longitude": 0}),

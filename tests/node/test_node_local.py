@@ -12,6 +12,7 @@ import ifaddr
 import pytest
 
 from ledger_core.chain.store.files import locked
+from ledger_core.client.bodies import IntentError
 from ledger_core.client.local import (
     DirectoryError,
     Founding,
@@ -85,6 +86,13 @@ def test_what_a_founder_can_not_decide_is_named(
         found(tmp_path, founding(**changes), FOUNDER.public_key, NOW)
     assert refusal.value.code == code
     assert part in refusal.value.message
+    assert not (tmp_path / "genesis").exists()
+
+
+def test_a_founder_has_a_name_as_every_member_has(tmp_path: Path) -> None:
+    with pytest.raises(IntentError, match="a name of at least one letter") as refusal:
+        found(tmp_path, founding(founder_name=" "), FOUNDER.public_key, NOW)
+    assert refusal.value.code == "name_missing"
     assert not (tmp_path / "genesis").exists()
 
 
