@@ -5,6 +5,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from ledger_core.market.pace import Pace
 from ledger_core.market.reasons import Decision, Reason, Verdict, ignore
 from ledger_core.market.terms import Hours, LocalWindow, OfferTerms, Standing
 from ledger_core.records.types import Basis, Carrier, Side
@@ -36,7 +37,7 @@ class BuyCriteria(Struct, frozen=True, kw_only=True):
     bid: bool = True
     min_gain: int = 0
     """Micro-currency that a purchase must save at the least."""
-    lead_s: int = 60
+    lead_s: int = Pace().answer_s
     """So long before its window an offer is not taken any more: the record must still get into a block."""
 
 

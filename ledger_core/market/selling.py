@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from ledger_core.market.pace import Pace
 from ledger_core.market.reasons import Decision, Reason, Verdict, ignore
 from ledger_core.market.surplus import Threshold
 from ledger_core.market.terms import Hours, LocalWindow, OfferTerms
@@ -31,7 +32,7 @@ class SellCriteria(Struct, frozen=True, kw_only=True):
     """Slots of one offer."""
     horizon_slots: int = 8
     """How many slots ahead are offered."""
-    lead_s: int = 120
+    lead_s: int = Pace().offer_s
     """An offer must be open at least so long before its window."""
     parts: bool = True
     """Others may take a part."""

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from ledger_core.market.pace import Pace
 from ledger_core.market.reasons import Decision, Reason, Verdict
 from ledger_core.market.selling import (
     Draft,
@@ -32,6 +33,16 @@ def test_windows_lie_on_their_own_grid() -> None:
     assert windows(rule, 1000, SLOT) == [(1800, 3600), (3600, 5400), (5400, 7200), (7200, 9000)]
     assert windows(rule, 1700, SLOT)[0] == (3600, 5400), "too near to be taken"
     assert windows(SellCriteria(horizon_slots=1, lead_s=0), 900, SLOT) == [(900, 1800), (1800, 2700)]
+
+
+@pytest.mark.parametrize(
+    ("spacing_s", "answer_s", "first"), [(1, 10, 60), (5, 10, 60), (30, 60, 120), (600, 1200, 2400)]
+)
+def test_the_lead_is_so_many_blocks(spacing_s: int, answer_s: int, first: int) -> None:
+    """With fast blocks the next slot of a minute is offered, with slow ones none that nobody could take."""
+    pace = Pace(spacing_s)
+    assert (pace.answer_s, pace.offer_s) == (answer_s, 2 * answer_s)
+    assert windows(SellCriteria(lead_s=pace.offer_s), 0, 60)[0] == (first, first + 60)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers import condition
 from homeassistant.helpers import config_validation as cv
 from homeassistant.helpers.typing import ConfigType
+from msgspec.structs import replace
 
 from ledger_core.client.views import OfferView
 from ledger_core.market.buying import BuyWorld, cheapest_first, decide_buy
@@ -98,7 +99,8 @@ class BuyDesk:
             answered=known is not None and known.kind != Verdict.COUNTER.value,
             countered=known is not None,
         )
-        decision = decide_buy(self.rule.criteria, offer, world)
+        criteria = replace(self.rule.criteria, lead_s=desk.pace.answer_s)
+        decision = decide_buy(criteria, offer, world)
         if decision.acts and self._conditions is not None and not self._conditions_hold(desk, view, decision):
             return Decision(Verdict.IGNORE, Reason.CONDITIONS_NOT_MET)
         return decision

@@ -10,6 +10,7 @@ from homeassistant.util import dt as dt_util
 from ledger_core.client import RefusedError
 from ledger_core.client.views import OfferView
 from ledger_core.errors import LedgerError
+from ledger_core.market.pace import Pace
 from ledger_core.market.reasons import Decision
 from ledger_core.market.surplus import Balance
 from ledger_core.market.terms import LocalWindow, OfferTerms, Standing
@@ -32,6 +33,8 @@ class Desk:
     notebook: Notebook
     tell: Callable[[Decided], None]
     now: int = 0
+    pace: Pace = field(default_factory=Pace)
+    """How fast the community's blocks come."""
     standings: dict[str, Standing] = field(default_factory=dict)
     """By member's key, hexadecimal."""
     plan: Balance | None = None

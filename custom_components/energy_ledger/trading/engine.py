@@ -14,6 +14,7 @@ from homeassistant.helpers.storage import Store
 from ledger_core.client import ClientError
 from ledger_core.client.views import EventView
 from ledger_core.errors import LedgerError
+from ledger_core.market.pace import Pace
 from ledger_core.market.surplus import Balance, SlotForecast
 from ledger_core.market.terms import Standing
 
@@ -84,6 +85,7 @@ class TradingEngine:
         self._wake = asyncio.Event()
         self._lock = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
+        self._pace_known = False
         self._standings_at = 0
         self._stopped = False
         self.rules: dict[str, RuleState] = {}
@@ -270,6 +272,7 @@ class TradingEngine:
             desk.tanks = tank_plan(desk, forecast, self.limits.reserve_permille)
             # Without the node nothing can be known or sent: rules wait, and the gate goes its own way.
             if data.ledger.last_update_success and view.account is not None:
+                await self._read_pace(desk)
                 await self._read_standings(desk)
                 await self.handing_back.async_look(desk.now)
                 for rule_id, each in self._desks.items():
@@ -361,6 +364,13 @@ class TradingEngine:
             translation_key=f"rule_{problem.code}",
             translation_placeholders={"rule": state.name, **problem.values},
         )
+
+    async def _read_pace(self, desk: Desk) -> None:
+        """Ask once how fast the blocks come: it never changes."""
+        if not self._pace_known:
+            community = await self._entry.runtime_data.client.community()
+            desk.pace = Pace(int(community.parameters["block_spacing_s"]))
+            self._pace_known = True
 
     async def _read_standings(self, desk: Desk) -> None:
         if desk.now - self._standings_at < STANDINGS_S:

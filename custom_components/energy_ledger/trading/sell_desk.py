@@ -35,9 +35,6 @@ from .rule_state import RuleState, SellFigures
 
 _LOGGER = logging.getLogger(__name__)
 
-AUCTION_LEAD_S = 60
-"""An auction closes so long before its window, so that its award gets into a block."""
-
 
 @dataclass(slots=True, kw_only=True)
 class Supply:
@@ -70,9 +67,8 @@ class SellDesk:
         if rule.criteria.answer_requests:
             left = await self._answer_requests(desk, supply, left, floor, acting)
         wanted = self._drafts(desk, supply, left, open_offers, floor, acting)
-        await self._offer(
-            desk, supply, reconcile(rule.criteria, wanted, open_offers, desk.now), floor, acting
-        )
+        criteria = replace(rule.criteria, lead_s=desk.pace.offer_s)
+        await self._offer(desk, supply, reconcile(criteria, wanted, open_offers, desk.now), floor, acting)
         await self._answer_counters(desk, floor, acting)
 
     # --- price and quantity -----------------------------------------------------------------------------
@@ -87,7 +83,7 @@ class SellDesk:
         acting: bool,
     ) -> list[Draft]:
         """Return what the rule would offer of what is left, besides its offers that stay in any case."""
-        criteria = self.rule.criteria
+        criteria = replace(self.rule.criteria, lead_s=desk.pace.offer_s)
         on = self._on.union((each.start, each.end) for each in open_offers)
         staying = [each for each in open_offers if _stays(each)]
         kept = {(each.start, each.end) for each in staying}
@@ -213,7 +209,7 @@ class SellDesk:
         if criteria.parts:
             part = criteria.part_wh * 3600 // (each.end - each.start) if capacity else criteria.part_wh
             least = max(min(part, each.quantity), 1)
-        closes = each.start - AUCTION_LEAD_S
+        closes = each.start - desk.pace.answer_s  # so that its award gets into a block before
         auction = None
         if rule.auction and closes > desk.now:
             auction = Auction(closes, rule.formation.ceiling or max(MAX_PRICE, each.price), floor)
