@@ -219,7 +219,7 @@ def _prune(arguments: argparse.Namespace) -> None:
     if arguments.days is not None and not 0 <= arguments.days <= 36_500:
         raise UsageError(f"--days must lie between 0 and 36500, not at {arguments.days}")
     if arguments.before is not None and not 0 <= arguments.before < 2**32:
-        raise UsageError(f"--before must be a height, not {arguments.before}")
+        raise UsageError(f"--before must be a height between 0 and {2**32 - 1}, not {arguments.before}")
     with open_store(arguments.data) as store:
         before = arguments.before
         if before is None:

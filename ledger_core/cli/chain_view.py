@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 from ledger_core.chain.store.store import SqliteStore
 from ledger_core.cli.output import table
+from ledger_core.cli.quantities import show_utc
 from ledger_core.cli.record_view import view_record
 from ledger_core.errors import LedgerError
 from ledger_core.keys import address
@@ -18,14 +18,6 @@ from ledger_core.rules.finality import votes_in
 _HASH = re.compile("[0-9a-fA-F]{64}")
 _HEIGHT = re.compile("[0-9]{1,10}")
 _HEADERS_AT_ONCE = 960
-
-
-def _time(seconds: int) -> str:
-    """Return a time as text; a header may hold any number."""
-    try:
-        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    except ValueError, OverflowError, OSError:
-        return f"{seconds} s after 1970"
 
 
 def view_chain(store: SqliteStore) -> tuple[dict[str, Any], list[str]]:
@@ -57,7 +49,7 @@ def view_chain(store: SqliteStore) -> tuple[dict[str, Any], list[str]]:
         {
             "community": genesis.name,
             "chain id": genesis.chain_id.hex(),
-            "tip": f"{head.tip[0]}  {head.tip[1].hex()}  {_time(tip_time)}",
+            "tip": f"{head.tip[0]}  {head.tip[1].hex()}  {show_utc(tip_time)}",
             "final": f"{head.final[0]}  {head.final[1].hex()}",
             "bodies from": head.pruned + 1,
             "side blocks": side,

@@ -2,13 +2,13 @@
 
 import argparse
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 from ledger_core.cli.community_file import describe, read_description, read_genesis, template
 from ledger_core.cli.frame import Program, add_force
 from ledger_core.cli.input_files import public_key_of
 from ledger_core.cli.output import as_json, show, table
+from ledger_core.cli.quantities import show_utc
 from ledger_core.cli.record_view import role_names
 from ledger_core.community import Genesis, encode_genesis, parameters_as_dict
 from ledger_core.keys import address
@@ -58,7 +58,7 @@ def _print(arguments: argparse.Namespace, genesis: Genesis) -> None:
         "chain id": genesis.chain_id.hex(),
         "name": genesis.name,
         "currency": genesis.currency,
-        "created": _time_text(genesis.created),
+        "created": show_utc(genesis.created),
     }
     lines = [*table(rows), "", "founders"]
     for founder in genesis.founders:
@@ -68,11 +68,3 @@ def _print(arguments: argparse.Namespace, genesis: Genesis) -> None:
     lines += ["", "parameters"]
     lines += [f"  {line}" for line in table(parameters_as_dict(genesis.parameters))]
     show(arguments, data, lines)
-
-
-def _time_text(seconds: int) -> str:
-    try:
-        return datetime.fromtimestamp(seconds, UTC).isoformat()
-    except ValueError, OverflowError, OSError:
-        # A time beyond the year 9999.
-        return f"{seconds} s"

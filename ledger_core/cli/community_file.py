@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta, Struct, ValidationError
 
 from ledger_core.cli.input_files import public_key_of, read_bounded, text_to_bytes
+from ledger_core.cli.quantities import MICRO_DEGREES, location_at
 from ledger_core.cli.record_view import role_names
 from ledger_core.client.bodies import name_hash
 from ledger_core.community import (
@@ -22,9 +23,8 @@ from ledger_core.community import (
 )
 from ledger_core.errors import LedgerError
 from ledger_core.keys import address
-from ledger_core.records.types import Location, Role
+from ledger_core.records.types import Role
 
-_MICRO_DEGREES = 1_000_000
 _BOUNDS = get_type_hints(Genesis, include_extras=True)
 
 
@@ -99,11 +99,8 @@ def _founder(path: Path, index: int, text: FounderText) -> Founder:
             hashed = bytes.fromhex(digits)
         case _:
             _invalid(path, f"{place}: needs either 'name' or 'name_hash'")
-    location = None
-    if text.location is not None:
-        location = Location(
-            round(text.location.latitude * _MICRO_DEGREES), round(text.location.longitude * _MICRO_DEGREES)
-        )
+    given = text.location
+    location = None if given is None else location_at(given.latitude, given.longitude)
     node = None if text.node is None else _within(path, f"{place}.node", public_key_of, text.node)
     member = _within(path, f"{place}.member", public_key_of, text.member)
     return Founder(member, int(roles), node, hashed, location)
@@ -145,8 +142,8 @@ def _describe_founder(founder: Founder) -> dict[str, Any]:
     }
     if founder.location is not None:
         described["location"] = {
-            "latitude": founder.location.latitude / _MICRO_DEGREES,
-            "longitude": founder.location.longitude / _MICRO_DEGREES,
+            "latitude": founder.location.latitude / MICRO_DEGREES,
+            "longitude": founder.location.longitude / MICRO_DEGREES,
         }
     return described
 

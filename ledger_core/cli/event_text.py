@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from ledger_core.cli.quantities import (
+    show_address,
     show_energy,
     show_id,
     show_money,
@@ -34,11 +35,7 @@ def event_line(event: EventView, currency: str) -> str | None:
 
 
 def _who(key: str | None) -> str:
-    return "-" if key is None else _short(address(bytes.fromhex(key)))
-
-
-def _short(text: str) -> str:
-    return f"{text[:9]}..{text[-5:]}"
+    return "-" if key is None else show_address(address(bytes.fromhex(key)))
 
 
 def _member(data: Data, _: str) -> str:

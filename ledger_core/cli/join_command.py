@@ -11,7 +11,7 @@ from ledger_core.cli.connection import add_key, add_span, add_wait, settled, sig
 from ledger_core.cli.frame import Program, UsageError
 from ledger_core.cli.input_files import roles_of
 from ledger_core.cli.output import note, show
-from ledger_core.cli.quantities import show_time
+from ledger_core.cli.quantities import location_at, show_time
 from ledger_core.client import ClientError, NodeClient
 from ledger_core.client.bodies import name_hash
 from ledger_core.client.home import Home
@@ -21,7 +21,6 @@ from ledger_core.keys import Signer, address
 from ledger_core.records.invitations import InvitationError, InvitationLink, decode_link
 from ledger_core.records.types import Location
 
-_MICRO_DEGREES: Final = 1_000_000
 _MAX_TEXT: Final = 100_000
 _LOOK_AGAIN_S: Final = 0.25
 
@@ -94,12 +93,11 @@ def _text(source: str) -> str:
 def _location(text: str | None) -> Location | None:
     if text is None:
         return None
-    parts = text.split(",")
     try:
-        latitude, longitude = (round(float(part) * _MICRO_DEGREES) for part in parts)
+        latitude, longitude = map(float, text.split(","))
+        return location_at(latitude, longitude)
     except (ValueError, OverflowError) as error:
         raise UsageError(f"--location: {text!a} is not LAT,LON such as 48.137,11.576") from error
-    return Location(latitude, longitude)
 
 
 def _prepared(directory: Path, text: str) -> tuple[str | None, LedgerError | None]:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self, TextIO
 
+from ledger_core.cli.quantities import show_span
+
 _REDRAW_S: Final = 0.1
 _LOG_S: Final = 10.0
 
@@ -77,13 +79,5 @@ class Progress:
             parts.append(f"{100 * self.done // self._total} %")
         parts.append(f"{rate:.0f}/s" if rate >= 10 else f"{rate:.1f}/s")
         if self._total is not None and self.done:
-            parts.append(f"{_duration((self._total - self.done) / rate)} left")
+            parts.append(f"{show_span((self._total - self.done) / rate)} left")
         return "  ".join(parts)
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(max(0, round(seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,6 +1,6 @@
-"""Quantities, money, prices and times as people write and read them; exact in both directions.
+"""Quantities, money, prices, times and places as people write and read them; exact in both directions.
 
-Nothing is rounded: what does not come out in whole W, Wh, micro-currency or seconds is refused.
+Nothing but a place is rounded: what does not come out in whole W, Wh, micro-currency or seconds is refused.
 """
 
 import re
@@ -11,8 +11,11 @@ from fractions import Fraction
 from typing import Final
 
 from ledger_core.cli.frame import UsageError
+from ledger_core.records.types import Location
 from ledger_core.units import MICRO
 
+MICRO_DEGREES: Final = 1_000_000
+"""Microdegrees in a degree."""
 _MAX_NUMBER: Final = 40
 """Characters of a number: far more than any needs, and soon computed."""
 _NUMBER: Final = r"[0-9]+(?:\.[0-9]+)?"
@@ -117,6 +120,11 @@ def _instant(when: datetime) -> int:
     return seconds
 
 
+def location_at(latitude: float, longitude: float) -> Location:
+    """Return a place given in degrees; raises ValueError or OverflowError for what is no number."""
+    return Location(round(latitude * MICRO_DEGREES), round(longitude * MICRO_DEGREES))
+
+
 def show_energy(watt_hours: int | None) -> str:
     """Return an energy in kWh."""
     return "-" if watt_hours is None else f"{_plain(Decimal(watt_hours) / 1000)} kWh"
@@ -149,6 +157,23 @@ def show_time(seconds: int) -> str:
     except ValueError, OverflowError, OSError:
         return f"{seconds} s after 1970"
     return local.strftime("%Y-%m-%d %H:%M:%S" if seconds % 60 else "%Y-%m-%d %H:%M")
+
+
+def show_utc(seconds: int) -> str:
+    """Return a time in UTC, the same on every computer."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except ValueError, OverflowError, OSError:
+        return f"{seconds} s after 1970"
+
+
+def show_span(seconds: float) -> str:
+    """Return how long something lasts, in whole seconds; in minutes from an hour on."""
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def show_window(start: int, end: int) -> str:

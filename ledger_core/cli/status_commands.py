@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from ledger_core.cli.connection import add_node, ask, plain
 from ledger_core.cli.frame import Program
 from ledger_core.cli.output import show, table
-from ledger_core.cli.quantities import show_address, show_time
+from ledger_core.cli.quantities import show_address, show_span, show_time
 from ledger_core.cli.tables import columns
 from ledger_core.client import NodeClient
-from ledger_core.client.views import DialView, MiningView, PeerView, StatusView
+from ledger_core.client.views import DialView, MiningView, StatusView
 
 
 def register(program: Program) -> None:
@@ -91,7 +91,7 @@ def _peers(arguments: argparse.Namespace) -> None:
                     show_address(peer.node.address),
                     peer.direction,
                     peer.address,
-                    show_span(peer),
+                    show_span(peer.up_s),
                     "-" if peer.height is None else str(peer.height),
                 )
                 for peer in peers
@@ -114,17 +114,10 @@ def _dial_lines(dials: Sequence[DialView]) -> list[str]:
                 dial.location,
                 "-" if dial.node is None else show_address(dial.node.address),
                 str(dial.failures),
-                f"{dial.retry_in_s:.0f} s",
+                show_span(dial.retry_in_s),
                 dial.last_error or "-",
             )
             for dial in dials
         ],
         "",
     )
-
-
-def show_span(peer: PeerView) -> str:
-    """Return how long a link is up."""
-    minutes, seconds = divmod(int(peer.up_s), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"

@@ -122,7 +122,7 @@ def test_show_as_lines(genesis: Genesis, genesis_file: Path, capsys: pytest.Capt
         f"chain id  {genesis.chain_id.hex()}",
         "name      Elm Street",
         "currency  EUR",
-        "created   2027-01-15T08:00:00+00:00",
+        "created   2027-01-15 08:00:00 UTC",
         "",
         "founders",
         f"  {address(MEMBER.public_key)}  home, node, authority",

@@ -150,6 +150,14 @@ def test_shown_for_people() -> None:
     assert show_window(NOW, NOW + 900) == "2026-11-21 15:00 - 15:15"
     assert show_window(NOW, NOW + 86_400) == "2026-11-21 15:00 - 2026-11-22 15:00"
     assert quantities.show_address("el1short") == "el1short"
+    assert quantities.show_utc(NOW) == "2026-11-21 14:00:00 UTC"
+    assert quantities.show_utc(2**40) == f"{2**40} s after 1970"
+    assert [quantities.show_span(span) for span in (-1, 4.6, 65, 3600)] == [
+        "0 s",
+        "5 s",
+        "1 min 5 s",
+        "1 h 0 min",
+    ]
 
 
 @given(st.integers(0, 10**15))
