@@ -7,8 +7,12 @@
     passphrases       asking for a passphrase, or reading its file
     input_files       what a command line names: files, and bytes as hexadecimal or base64
     connection        which node a command asks, whose key signs, ids written in part
-    quantities        energy, power, money, prices and times as people write and read them
+    output_files      files that a command writes
+    quantities        energy, power, money, prices, times and places as people write and read them
     tables            rows under headings
+    community_file    a community as a file that people write, and its genesis file
+    record_view       a record with its fields by name
+    chain_view        a stored chain and its blocks as people read them
     event_text        an event in a sentence
     picture           a text as a QR code
     watch_view        the page that `watch` draws

@@ -205,7 +205,7 @@ def _auction(arguments: argparse.Namespace) -> Auction | None:
 
 
 def require_slot(value: int, slot_s: int, name: str) -> None:
-    """Raise UsageError for a time that is no slot boundary, with the next ones."""
+    """Raise UsageError for a time that is no slot boundary, naming the ones before and after it."""
     rest = value % slot_s
     if rest:
         before, after = show_time(value - rest), show_time(value - rest + slot_s)

@@ -20,7 +20,9 @@ from ledger_core.client.views import EventView, OffersQuery, TradesQuery
 from ledger_core.errors import LedgerError
 
 REDRAW_S: Final = 1.0
-"""The clock on the page, and the shortest pause between two questions to the node."""
+"""How long a page stands at the most: its clock goes on."""
+GATHER_S: Final = 0.2
+"""How long a page stands at the least, and so the shortest pause between two questions to the node."""
 _ENTER: Final = "\x1b[?1049h\x1b[?25l"
 _LEAVE: Final = "\x1b[?25h\x1b[?1049l"
 
@@ -128,7 +130,7 @@ class _Live:
             lines = page(self._picture, size.columns, size.lines, int(time.time()))
             sys.stdout.write("\x1b[H" + "\r\n".join(f"{line}\x1b[K" for line in lines) + "\x1b[J")
             sys.stdout.flush()
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(GATHER_S)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), REDRAW_S)
 

@@ -29,7 +29,6 @@ from ledger_core.records.types import AssetKind, Basis, Carrier, Location, Role,
 
 MAX_ROWS: Final = 192
 """Boundaries in one reading."""
-MAX_AUDIENCE: Final = 64
 
 type KeyText = str | bytes
 """A member's key: 32 bytes, 64 hexadecimal digits, or an address (`el1...`)."""

@@ -1,4 +1,4 @@
-"""What may be left out when something is changed: keyword arguments of `Home`."""
+"""What may be left out when something is changed: keyword arguments of `Home`, in its units."""
 
 from typing import TypedDict
 
@@ -36,5 +36,5 @@ class NewTerms(TypedDict, total=False):
     start: int
     end: int
     valid_until: int
-    """Until when the offerer may confirm; as long as the offer is valid unless told otherwise."""
+    """Until when the offerer may confirm; left out: until the offer ends or the window starts."""
     asset: IdText | None

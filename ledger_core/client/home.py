@@ -33,7 +33,7 @@ from ledger_core.client.changes import AssetChanges, MemberChanges, NewTerms
 from ledger_core.client.errors import ClientError, RefusedError, TimedOutError, UnreachableError
 from ledger_core.client.node_client import NodeClient
 from ledger_core.client.signed import SignedRecord
-from ledger_core.client.views import OfferView, TradeView
+from ledger_core.client.views import OfferView
 from ledger_core.keys import Signer, SoftwareSigner, address
 from ledger_core.records.body import Body
 from ledger_core.records.codec import invite
@@ -277,7 +277,7 @@ class Home:
     async def _termination(self, trade: IdText, end: int | None, compensation: int) -> Body:
         trade_id = bodies.id_of(trade)
         if end is None:
-            view: TradeView = await self.client.trade(trade_id.hex())
+            view = await self.client.trade(trade_id.hex())
             slot, now = await self.slot_s(), int(self._clock())
             end = max(view.start, now - now % slot + slot)
         return bodies.termination(self.stamp(), trade_id, end, compensation)
