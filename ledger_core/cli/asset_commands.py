@@ -108,6 +108,13 @@ def _asset(arguments: argparse.Namespace) -> None:
         changes["meter_key"] = public_key_of(arguments.meter_key)
     if arguments.kind is not None and arguments.rating is None:
         raise UsageError("a new asset needs --rating KW")
+    changing = bool(changes) or arguments.meter is not None
+    if arguments.change is not None and not changing:
+        raise UsageError(
+            "--change: say what changes, by --rating, --meter, --meter-key, --capacity or --content"
+        )
+    if arguments.retire is not None and changing:
+        raise UsageError("--retire changes nothing else of the asset: leave out what is given besides")
 
     async def work(home: Home) -> None:
         own = await home.client.all_assets(AssetsQuery(owner=home.address, limit=500))

@@ -8,7 +8,7 @@ import pytest
 
 from ledger_core.client import NodeClient
 from ledger_core.keys import address, save_key
-from tests.core.world import signer
+from tests.core.world import asset_id, signer
 from tests.node.api_world import TOKEN
 from tests.node.cli_world import CliWorld, cli_world, run_command
 
@@ -42,6 +42,23 @@ async def test_until_when_other_terms_may_be_confirmed_needs_other_terms(cli: Cl
             "accept", offer["record"], "--key", cli.key("bert"), *given, "--valid-until", "tomorrow 10:00"
         )
         assert (done.code, "--valid-until is for other terms" in done.err) == (2, True), done.err
+    assert await waiting_records(cli) == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("--change",), "--change: say what changes"),
+        (("--retire", "--rating", "5"), "--retire changes nothing else"),
+        (("--retire", "--meter", "ab" * 16), "--retire changes nothing else"),
+    ],
+)
+async def test_a_change_of_an_asset_changes_something_and_its_retirement_nothing_else(
+    cli: CliWorld, given: tuple[str, ...], message: str
+) -> None:
+    which, *more = given
+    done = await cli("asset", which, asset_id("anna").hex(), *more, "--key", cli.key("anna"))
+    assert (done.code, message in done.err) == (2, True), done.err
     assert await waiting_records(cli) == 0
 
 
