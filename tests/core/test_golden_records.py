@@ -57,7 +57,7 @@ def test_golden_record_still_reads(kind: str) -> None:
 
 
 def genesis() -> Genesis:
-    parameters = Parameters(fee=1_000, money_mode=MoneyMode.PREPAID)
+    parameters = Parameters(fee=1_000, money_mode=MoneyMode.PREPAID, termination_permille=1000)
     founders = (
         Founder(
             AUTHOR.public_key,

@@ -33,7 +33,11 @@ START = 1_800_000_000
 HOUSEHOLD = int(Role.HOME | Role.NODE)
 
 TEST_PARAMETERS = Parameters(
-    block_spacing_s=30, checkpoint_interval=4, min_difficulty_bits=1, difficulty_half_life_s=3600
+    block_spacing_s=30,
+    checkpoint_interval=4,
+    min_difficulty_bits=1,
+    difficulty_half_life_s=3600,
+    termination_permille=1000,  # what golden/ keeps the bytes of was founded so
 )
 
 

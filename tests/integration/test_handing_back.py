@@ -6,7 +6,6 @@ from unittest.mock import patch
 
 import pytest
 from homeassistant.core import HomeAssistant
-from msgspec.structs import replace
 
 from custom_components.energy_ledger.events import Happening
 from custom_components.energy_ledger.flows.creating import community_schema, read_parameters
@@ -25,8 +24,6 @@ from .trading_world import Street, battery_device, meter_device, set_battery, se
 
 NUMBER = "input_number.anna_discharge"
 SLOT = 900
-DEAR_TO_END = replace(TEST_PARAMETERS, termination_permille=1000)
-"""Who ends a trade alone pays all of its rest."""
 BATTERY = DeviceNow(commandable=True, reachable=True, max_w=5000, level_permille=600, reserve_permille=200)
 EMPTY = DeviceNow(commandable=True, reachable=True, max_w=5000, level_permille=200, reserve_permille=200)
 LOST = DeviceNow(commandable=True, reachable=False, max_w=5000)
@@ -91,7 +88,7 @@ def founded_by_default() -> Parameters:
 def world(request: pytest.FixtureRequest) -> World:
     """Founded at the next slot boundary, so that windows do not depend on the time of day."""
     created = -(-int(time.time()) // SLOT) * SLOT
-    return World(parameters=getattr(request, "param", DEAR_TO_END), created=created)
+    return World(parameters=getattr(request, "param", TEST_PARAMETERS), created=created)
 
 
 @pytest.fixture
