@@ -7,14 +7,14 @@ import time
 from pathlib import Path
 
 from ledger_core.cli.connection import act, add_key, add_node, add_span
-from ledger_core.cli.frame import Program, add_force
+from ledger_core.cli.frame import Program, UsageError, add_force
 from ledger_core.cli.input_files import roles_of
 from ledger_core.cli.output import note, show
 from ledger_core.cli.output_files import require_writable
 from ledger_core.cli.picture import Picture, kind_of
 from ledger_core.cli.quantities import show_time
 from ledger_core.cli.record_view import role_names
-from ledger_core.client.home import Home
+from ledger_core.client.home import Home, checked_places
 from ledger_core.errors import LedgerError
 from ledger_core.keys import address
 from ledger_core.keys.whole_file import write_whole_file
@@ -45,6 +45,10 @@ def _invite(arguments: argparse.Namespace) -> None:
     if arguments.qr is not None:
         kind_of(arguments.qr)
         require_writable(arguments.qr, force=arguments.force)
+    try:
+        checked_places(arguments.address or ())
+    except LedgerError as error:
+        raise UsageError(f"--address: {error.message}") from error
 
     async def work(home: Home) -> None:
         if arguments.qr is not None:

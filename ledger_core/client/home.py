@@ -32,12 +32,20 @@ from ledger_core.client.bodies import AssetTerms, IdText, IntentError, KeyText, 
 from ledger_core.client.changes import AssetChanges, MemberChanges, NewTerms
 from ledger_core.client.errors import ClientError, RefusedError, TimedOutError, UnreachableError
 from ledger_core.client.node_client import NodeClient
+from ledger_core.client.places import parse_location
 from ledger_core.client.signed import SignedRecord
 from ledger_core.client.views import OfferView
+from ledger_core.errors import LedgerError
 from ledger_core.keys import Signer, SoftwareSigner, address
 from ledger_core.records.body import Body
 from ledger_core.records.codec import invite
-from ledger_core.records.invitations import Anchor, InvitationLink, decode_link, encode_link
+from ledger_core.records.invitations import (
+    MAX_ADDRESSES,
+    Anchor,
+    InvitationLink,
+    decode_link,
+    encode_link,
+)
 from ledger_core.records.money import TransferKind
 from ledger_core.records.readings import ReadingRow, Stored
 from ledger_core.records.types import Location, Role, Side
@@ -46,6 +54,32 @@ MAX_UNSENT: Final = 256
 """Records kept for `resubmit`; the oldest goes first."""
 HOUSEHOLD: Final = int(Role.HOME | Role.NODE)
 """The roles of an ordinary home with a node."""
+
+
+def checked_places(places: Sequence[str]) -> tuple[str, ...]:
+    """Return addresses that an invitation can name: a newcomer's node could not start on any other.
+
+    Raises IntentError `location_invalid`, `addresses_too_many`.
+    """
+    if len(places) > MAX_ADDRESSES:
+        raise IntentError(
+            "addresses_too_many",
+            f"an invitation names at most {MAX_ADDRESSES} addresses, not {len(places)}",
+            given=len(places),
+            allowed=MAX_ADDRESSES,
+        )
+    for place in places:
+        try:
+            location = parse_location(place)
+        except LedgerError as error:
+            raise IntentError(error.code, error.message, **error.details) from error
+        if not location.can_be_dialled:
+            raise IntentError(
+                "location_invalid",
+                f"'{place}' is not a peer's address: nobody can be reached at {location.host}",
+                location=place,
+            )
+    return tuple(places)
 
 
 class Home:
@@ -328,7 +362,7 @@ class Home:
         """Return the text of a one-time invitation; only an authority can make one.
 
         Without `addresses` those are given under which the node says that others reach it. Raises IntentError
-        `not_authority`, `roles_missing`, `expires_past`, and InvitationError for an address that is none.
+        `not_authority`, `roles_missing`, `expires_past`, and as `checked_places`.
         """
         if not roles:
             raise IntentError("roles_missing", "an invitation gives at least one role")
@@ -336,6 +370,7 @@ class Home:
             raise IntentError(
                 "expires_past", "the invitation would expire before it is used", expires=expires
             )
+        given = None if addresses is None else checked_places(addresses)
         chain_id = await self.chain_id()
         mine = await self.client.member(self.address)
         if "authority" not in mine.roles:
@@ -346,7 +381,7 @@ class Home:
         secret = secrets.token_bytes(32)
         link = InvitationLink(
             bytes.fromhex(community.genesis),
-            tuple(community.addresses if addresses is None else addresses),
+            checked_places(community.addresses) if given is None else given,
             invite(chain_id, self._signer, SoftwareSigner(secret).public_key, roles, expires),
             secret,
             await self._anchor(),

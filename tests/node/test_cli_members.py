@@ -146,6 +146,8 @@ async def test_an_invitation_as_text_and_picture(cli: CliWorld) -> None:
         (("--qr", cli.directory / "a.gif"), "must end in .svg or .png"),
         (("--roles", "king"), "known are home"),
         (("--expires", "soon"), "--expires"),
+        (("--address", "foo"), "--address: 'foo' is not a peer's address: the port is missing"),
+        (("--address", "foo bar"), "--address: 'foo bar' is not a peer's address: it holds a character"),
         (("--key", cli.key("bert")), "only an authority invites"),
     ):
         assert message in (await cli("invite", *anna, *arguments)).error

@@ -112,11 +112,20 @@ async def test_who_may_not_invite_is_told_so(homes: HomeWorld) -> None:
         (homes["bert"].make_invitation(soon), "not_authority"),
         (homes["anna"].make_invitation(homes.world.now), "expires_past"),
         (homes["anna"].make_invitation(soon, 0), "roles_missing"),
-        (homes["anna"].make_invitation(soon, addresses=["a b"]), "invitation_text_malformed"),
+        (homes["anna"].make_invitation(soon, addresses=["h:1"] * 9), "addresses_too_many"),
     ):
         with pytest.raises((IntentError, InvitationError)) as caught:
             await make
         assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    "place", ["foo", "http://x", "foo:99999", ":5", "127.0.0.1:0", "0.0.0.0:5", "a b:1", ""]
+)
+async def test_an_invitation_names_only_places_that_can_be_dialled(homes: HomeWorld, place: str) -> None:
+    with pytest.raises(IntentError, match=f"^'{place}' is not a peer's address: ") as caught:
+        await homes["anna"].make_invitation(homes.world.now + DAY, addresses=["h:1", place])
+    assert caught.value.code == "location_invalid"
 
 
 async def test_an_authority_agrees_to_a_membership(homes: HomeWorld) -> None:
