@@ -184,6 +184,12 @@ async def test_without_the_token_nothing_is_told(api: ApiWorld, header: str | No
                 assert (await response.json())["code"] == "unauthorized"
 
 
+@pytest.mark.parametrize("header", [f"bearer {TOKEN}", f"BEARER {TOKEN}", f"Bearer   {TOKEN}"])
+async def test_the_schemes_name_has_no_case(api: ApiWorld, header: str) -> None:
+    async with aiohttp.ClientSession(api.server.url, headers={"Authorization": header}) as http:
+        assert (await get(http, "/v1/status"))[0] == 200
+
+
 async def test_guessing_tokens_is_slowed_and_does_not_lock_the_owner_out(
     api: ApiWorld, http: aiohttp.ClientSession
 ) -> None:

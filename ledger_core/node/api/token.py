@@ -59,6 +59,8 @@ def load_or_make_token(directory: Path) -> str:
 
 def is_token(header: str | None, token: str) -> bool:
     """Tell in constant time whether an Authorization header holds the token."""
-    given = header or ""
-    expected = f"Bearer {token}"
-    return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), expected.encode())
+    scheme, _, given = (header or "").partition(" ")
+    # The scheme has no secret in it, and no case (RFC 9110).
+    is_bearer = scheme.lower() == "bearer"
+    is_same = hmac.compare_digest(given.lstrip(" ").encode("utf-8", "surrogateescape"), token.encode())
+    return is_bearer and is_same
