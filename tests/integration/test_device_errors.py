@@ -19,12 +19,11 @@ from custom_components.energy_ledger.devices.transport.link import Link
 from custom_components.energy_ledger.flows import device_asking
 from custom_components.energy_ledger.flows.device_checks import of_probe
 from simulator.modbus.faults import Fault, FaultKind
-from tests.devices.wire import Memory, no_answer, serving, settings_for
+from tests.devices.wire import Memory, serving, settings_for
 
 from .test_device_flow import MORE, Flow
 
 LINE = {"bytesize": "8", "stopbits": "1", "shared": False}
-SILENT = {"host": "127.0.0.1", "port": 4711, "unit": 1}
 
 
 @pytest.fixture(autouse=True)
@@ -52,12 +51,14 @@ async def asked(hass: HomeAssistant, entry: MockConfigEntry, step: str, **typed:
     return await flow.type(**{"more": MORE, **typed})
 
 
-def fails(monkeypatch: pytest.MonkeyPatch, wanted: str, error: OSError) -> None:
-    """Let connections to one host fail; Home Assistant's own go on."""
+def fails(monkeypatch: pytest.MonkeyPatch, wanted: str, error: OSError | None) -> None:
+    """Let connections to one host fail, or never come about (None); Home Assistant's own go on."""
     real = asyncio.BaseEventLoop.create_connection
 
     async def connect(loop: Any, factory: Any, host: Any = None, *rest: Any, **named: Any) -> Any:
-        if host == wanted:
+        if host == wanted and error is None:
+            await asyncio.sleep(60)
+        if host == wanted and error is not None:
             raise error
         return await real(loop, factory, host, *rest, **named)
 
@@ -103,14 +104,13 @@ async def test_another_trouble_of_the_network(
 async def test_a_host_that_is_switched_off(
     hass: HomeAssistant, entry: MockConfigEntry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch:
-        no_answer(patch)
-        flow = await asked(hass, entry, "network", **SILENT)
+    fails(monkeypatch, "192.0.2.7", None)
+    flow = await asked(hass, entry, "network", host="192.0.2.7", port=4711, unit=1)
     await has(
         flow,
         "host_silent",
-        r"127\.0\.0\.1:4711 did not answer within 0\.2 s\. .*",
-        r"127\.0\.0\.1:4711 hat in 0\.2 s nicht geantwortet\. .*",
+        r"192\.0\.2\.7:4711 did not answer within 0\.2 s\. .*",
+        r"192\.0\.2\.7:4711 hat in 0\.2 s nicht geantwortet\. .*",
     )
 
 
