@@ -14,7 +14,7 @@ import pytest
 
 from ledger_core.node.mining import miner as miner_module
 from ledger_core.node.mining.miner import WORKER, Miner, _environment
-from ledger_core.node.mining.worker import Pace, parse_job, work
+from ledger_core.node.mining.worker import parse_job, work
 from ledger_core.records.block import Header, header_hash
 from ledger_core.rules.assemble import assemble, seal
 from ledger_core.rules.difficulty import compact_target, expand_target
@@ -121,17 +121,6 @@ def test_bad_jobs_are_named_and_do_not_end_the_process() -> None:
 
     work(lines, say)
     assert said[-1]["job"] == 3
-
-
-def test_the_pace_keeps_the_share_and_reports_the_rate() -> None:
-    pace = Pace()
-    assert pace.pause_after(256, 0.01, 0.05) == pytest.approx(0.19)
-    assert pace.tries == 512
-    assert pace.pause_after(512, 0.04, 1.0) == 0
-    assert pace.tries == 256
-    assert pace.rate(1000, 10.0) is None
-    assert pace.rate(1000, 15.0) == pytest.approx(400)
-    assert pace.rate(500, 20.0) == pytest.approx(100)
 
 
 async def core_used_by(process: int) -> float:

@@ -5,7 +5,7 @@ It reads one JSON object a line from standard input and writes one a line to sta
     in   {"job": 7, "header": "<316 hex digits>", "target": "<hex>", "first": 0, "share": 0.05}
     in   {"pause": true}
     out  {"job": 7, "nonce": 123}           the job is done
-    out  {"rate": 51234.0}                  hashes a second, every few seconds while it works
+    out  {"rate": 51234.0}                  hashes a second, every few seconds while it works; at last 0
 
 Standard input closed means that nobody needs it any more.
 """
@@ -16,15 +16,21 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TextIO
 
 from ledger_core.records.block import HEADER_BYTES, NONCE_OFFSET
-from ledger_core.rules.work import search
+from ledger_core.rules.work import NONCES, search
+
+PIECE = 1024
+"""Nonces between two looks at what the parent says: a millisecond's work, a few on a small computer."""
 
 BURST_S = 0.02
-"""Time at work between two pauses: short, so that a new job is taken up soon."""
+"""Time on the core between two rests: short, so that the share holds from moment to moment."""
+
+LONGEST_WAIT_S = 60.0
+"""A wait can't be of any length, as the rest after a burst can with a tiny share; it goes on after a look."""
 
 REPORT_S = 5.0
 NICE = 19
@@ -45,29 +51,38 @@ class Job:
 
 
 class Pace:
-    """Sizes bursts to `BURST_S` and tells how long to pause after each."""
+    """Tells how long to rest after a burst, and how many hashes a second are made."""
 
     def __init__(self) -> None:
-        self.tries = 256
+        self._took_s = 0.0
+        self._ended = 0.0
         self._hashes = 0
         self._since: float | None = None
 
-    def pause_after(self, tries: int, took_s: float, share: float) -> float:
-        """Return the pause in seconds that keeps the share, and size the next burst."""
-        if took_s > 0:
-            self.tries = max(64, min(int(tries * BURST_S / took_s), 4 * self.tries))
-        return took_s * (1 / share - 1)
-
-    def rate(self, tries: int, now: float) -> float | None:
-        """Return hashes a second over the last seconds, when it is time to report."""
+    def worked(self, hashes: int, took_s: float, now: float) -> None:
+        """Note a burst that ends now: the hashes that were made, and the time on the core that it took."""
+        self._took_s, self._ended = took_s, now
         if self._since is None:
+            # When what was made until now began is not known; from here on the hashes count.
             self._since = now
-        self._hashes += tries
-        passed = now - self._since
-        if passed < REPORT_S:
+        else:
+            self._hashes += hashes
+
+    def rest_s(self, share: float, now: float) -> float:
+        """Return for how many seconds from now on a share allows no search, whatever the job."""
+        return max(0.0, self._ended + self._took_s / share - self._took_s - now)
+
+    def report_in(self, now: float) -> float | None:
+        """Return in how many seconds a rate is due; None while nothing is searched."""
+        return None if self._since is None else max(0.0, self._since + REPORT_S - now)
+
+    def rate(self, now: float) -> float | None:
+        """Return hashes a second over the last seconds, when it is time to report; 0 once after the last."""
+        if self._since is None or now - self._since < REPORT_S:
             return None
-        rate = self._hashes / passed
-        self._hashes, self._since = 0, now
+        rate = self._hashes / (now - self._since)
+        self._hashes = 0
+        self._since = now if rate else None
         return rate
 
 
@@ -91,44 +106,59 @@ def parse_job(line: dict[str, Any]) -> Job:
     header = bytes.fromhex(line["header"])
     if len(header) != HEADER_BYTES:
         raise ValueError(f"a header has {HEADER_BYTES} bytes, not {len(header)}")
-    return Job(
-        int(line["job"]),
-        header[:NONCE_OFFSET],
-        int(line["target"], 16),
-        int(line.get("first", 0)),
-        share,
-    )
+    first = int(line.get("first", 0))
+    if not 0 <= first < NONCES:
+        raise ValueError(f"a nonce lies from 0 to 2^64 - 1, not at {first}")
+    return Job(int(line["job"]), header[:NONCE_OFFSET], int(line["target"], 16), first, share)
 
 
 def work(lines: queue.Queue[Line], say: Callable[[dict[str, Any]], None]) -> None:
     """Search until the parent is gone."""
     job: Job | None = None
     pace = Pace()
-    pause: float | None = None
     while True:
-        try:
-            line = lines.get(timeout=pause) if job is None or pause else lines.get_nowait()
-        except queue.Empty:
-            pass
-        else:
+        now = time.perf_counter()
+        for line in _heard(lines, pace.report_in(now) if job is None else pace.rest_s(job.share, now)):
             if line is None:
                 return
             job = _next_job(line, say)
-        if job is None:
-            pause = None
-            continue
-        started = time.perf_counter()
-        tries = pace.tries
-        nonce = search(job.prefix, job.target, job.nonce, tries)
-        ended = time.perf_counter()
-        job.nonce += tries
-        pause = pace.pause_after(tries, ended - started, job.share)
-        rate = pace.rate(tries, ended)
+        if job is not None:
+            if pace.rest_s(job.share, time.perf_counter()) > 0:
+                continue
+            nonce = _search_burst(job, lines, pace)
+            if nonce is not None:
+                say({"job": job.number, "nonce": nonce})
+            if nonce is not None or job.nonce >= NONCES:
+                job = None
+        rate = pace.rate(time.perf_counter())
         if rate is not None:
             say({"rate": round(rate, 1)})
-        if nonce is not None:
-            say({"job": job.number, "nonce": nonce})
-            job = None
+
+
+def _heard(lines: queue.Queue[Line], wait_s: float | None) -> Iterator[Line]:
+    """Give all that the parent has said, after waiting so long for a first line; None waits for it."""
+    try:
+        if wait_s == 0:
+            yield lines.get_nowait()
+        else:
+            yield lines.get(timeout=None if wait_s is None else min(wait_s, LONGEST_WAIT_S))
+        while True:
+            yield lines.get_nowait()
+    except queue.Empty:
+        return
+
+
+def _search_burst(job: Job, lines: queue.Queue[Line], pace: Pace) -> int | None:
+    """Search for `BURST_S`, or until there is a nonce or a line; return the nonce that meets the target."""
+    first, started, took_s = job.nonce, time.thread_time(), 0.0
+    nonce: int | None = None
+    while nonce is None and took_s < BURST_S and job.nonce < NONCES and lines.empty():
+        nonce = search(job.prefix, job.target, job.nonce, PIECE)
+        # What was found early took fewer hashes than were asked for.
+        job.nonce = min(job.nonce + PIECE, NONCES) if nonce is None else nonce + 1
+        took_s = time.thread_time() - started
+    pace.worked(job.nonce - first, took_s, time.perf_counter())
+    return nonce
 
 
 def _next_job(line: dict[str, Any], say: Callable[[dict[str, Any]], None]) -> Job | None:
