@@ -8,6 +8,7 @@ import asyncio
 import errno
 import logging
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -15,7 +16,6 @@ from typing import Final
 from ledger_core.errors import ChainError
 
 _LOGGER: Final = logging.getLogger(__name__)
-_PROBE: Final = ".disk-probe"
 _PROBE_BYTES: Final = 256 * 1024
 PROBE_EVERY_S: Final = 5.0
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -28,7 +28,6 @@ class DiskTrouble:
         self, directory: Path, over: Callable[[], None] = lambda: None, probe_every_s: float = PROBE_EVERY_S
     ) -> None:
         """Watch a directory's disk; `over` is called when it takes data again."""
-        self._probe = directory / _PROBE
         self._directory = directory
         self._over = over
         self._every_s = probe_every_s
@@ -69,12 +68,11 @@ class DiskTrouble:
 
     def _is_writable(self) -> bool:
         try:
-            with self._probe.open("wb") as file:
+            # Without a name of its own: nothing can stand in its way, and nothing stays after a crash.
+            with tempfile.TemporaryFile(dir=self._directory) as file:
                 file.write(bytes(_PROBE_BYTES))
                 file.flush()
                 os.fsync(file.fileno())
         except OSError:
             return False
-        finally:
-            self._probe.unlink(missing_ok=True)
         return True

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import stat
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -217,6 +218,47 @@ async def test_trouble_is_told_once_and_watched_until_it_is_over(
         await eventually(lambda: over)
         assert trouble.reason is None
         assert list(directory.iterdir()) == []
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+
+
+async def test_nothing_in_the_directory_keeps_trouble_from_its_end(tmp_path: Path) -> None:
+    """Found as a node that ended: an old probe's name stood for a directory, and the watch fell over it."""
+    (tmp_path / ".disk-probe").mkdir()
+    over = asyncio.Event()
+    trouble = DiskTrouble(tmp_path, over.set, probe_every_s=0.01)
+    watching = asyncio.create_task(trouble.watch())
+    try:
+        trouble.report(OSError(errno.EROFS, os.strerror(errno.EROFS)))
+        async with asyncio.timeout(30):
+            await asyncio.wait(
+                {watching, asyncio.create_task(over.wait())}, return_when=asyncio.FIRST_COMPLETED
+            )
+        assert not watching.done()
+        assert trouble.reason is None
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+
+
+async def test_a_disk_that_stays_read_only_is_watched_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probes: list[Path] = []
+
+    def refuse(*, dir: Path) -> None:  # noqa: A002 - the name is tempfile's
+        probes.append(dir)
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    trouble = DiskTrouble(tmp_path, probe_every_s=0.01)
+    watching = asyncio.create_task(trouble.watch())
+    try:
+        trouble.report(OSError(errno.EROFS, os.strerror(errno.EROFS)))
+        await eventually(lambda: len(probes) > 2)
+        assert not watching.done()
+        assert trouble.reason is not None
     finally:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
