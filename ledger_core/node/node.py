@@ -28,7 +28,7 @@ from ledger_core.node.bridge_limits import LIMITS
 from ledger_core.node.bridge_policy import MemberPolicy, draw_membership
 from ledger_core.node.chain_thread import ChainThread
 from ledger_core.node.config import Settings
-from ledger_core.node.data_directory import DataDirectory
+from ledger_core.node.data_directory import API_ADDRESS, DataDirectory
 from ledger_core.node.engine.outputs import Drop, NodeEvent, Send
 from ledger_core.node.engine.seals import verify_seals
 from ledger_core.node.lan_search import search_lan
@@ -80,6 +80,7 @@ class Node:
         self._tasks: list[asyncio.Task[None]] = []
         self._endings: list[tuple[str, Stage]] = []
         """What is to be ended, in the order in which it was started."""
+        self._api_told = False
         self._works: Works
         self._thread: ChainThread
         self._policy: MemberPolicy
@@ -132,9 +133,9 @@ class Node:
         self._endings.append(("mining", self._mining.stop))
         await self._mining.start()
         try:
-            self._directory.tell_api_address(self._api.url)
+            self._tell_api_address()
         except OSError as error:
-            # Whoever started the node is told by the readiness line.
+            # Whoever started the node is told by the readiness line, others once the disk takes data again.
             self._disk.report(error)
         return self._ready()
 
@@ -145,7 +146,7 @@ class Node:
             self._executor, open_works, self._directory, self._settings, self._clock()
         )
         self._endings.append(("data", self._close_works))
-        self._disk = DiskTrouble(self._directory.path, self._look_again)
+        self._disk = DiskTrouble(self._directory.path, self._disk_recovered)
         self._bridge = Bridge(self._in_trouble, self._look_again, partial(verify_seals, works.verifier))
         self._thread = ChainThread(
             self._executor, works.engine, works.feed, self._deliver, self._clock, self._in_trouble
@@ -284,6 +285,24 @@ class Node:
 
     async def _stop_voting(self) -> None:
         await self._thread.run(lambda engine, _now: engine.met_copy())
+
+    def _disk_recovered(self) -> None:
+        try:
+            self._tell_api_address()
+        except OSError as error:
+            _LOGGER.warning(
+                "%s can't be written (%s): commands find this node by --url %s alone",
+                self._directory.file(API_ADDRESS),
+                error.strerror or error,
+                self._api.url,
+            )
+        self._look_again()
+
+    def _tell_api_address(self) -> None:
+        """Write down where the API is, unless that is done."""
+        if not self._api_told:
+            self._directory.tell_api_address(self._api.url)
+            self._api_told = True
 
     def _look_again(self) -> None:
         self._mining.look_again()

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ from ledger_core.client.local import Founding, found, local_api
 from ledger_core.community import parameters_as_dict
 from ledger_core.errors import ChainError, LedgerError
 from ledger_core.node import lan_search, upkeep
+from ledger_core.node import node as node_module
 from ledger_core.node import process as process_module
 from ledger_core.node.config import Settings
 from ledger_core.node.data_directory import GENESIS, DataDirectory
 from ledger_core.node.node import Node, _in_time
 from ledger_core.node.peers import PeerError
+from ledger_core.node.trouble import DiskTrouble
 from tests.node.peer_world import eventually
 from tests.node.processes import QUICK, seeded
 
@@ -108,6 +111,34 @@ async def test_an_address_that_can_not_be_told_is_trouble_only(tmp_path: Path) -
     (tmp_path / "api-address" / "x").touch()
     async with running(tmp_path) as node:
         assert node._disk.reason is not None
+
+
+async def test_an_address_is_told_as_soon_as_the_disk_takes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that was started on a full disk is found by commands once there is room."""
+    monkeypatch.setattr(node_module, "DiskTrouble", partial(DiskTrouble, probe_every_s=0.01))
+    in_the_way = tmp_path / "api-address"
+    in_the_way.mkdir()
+    (in_the_way / "x").touch()
+    async with running(tmp_path) as node:
+        assert node._disk.reason is not None
+        (in_the_way / "x").unlink()
+        in_the_way.rmdir()
+        node._in_trouble(OSError(28, "No space left on device"))
+        await eventually(in_the_way.exists)
+        assert (await status(tmp_path)).disk_trouble is None
+
+
+async def test_an_address_that_stays_untold_is_no_trouble_with_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(node_module, "DiskTrouble", partial(DiskTrouble, probe_every_s=0.01))
+    (tmp_path / "api-address").mkdir(parents=True)
+    (tmp_path / "api-address" / "x").touch()
+    async with running(tmp_path) as node:
+        await eventually(lambda: node._disk.reason is None)
+        assert f"find this node by --url {node._api.url}" in caplog.text
 
 
 async def test_a_host_that_is_not_this_computers_is_named(tmp_path: Path) -> None:
