@@ -28,7 +28,8 @@ def document() -> dict[str, Any]:
             "version": __version__,
             "description": (
                 "Units: W, Wh, UTC seconds, micro-currency, prices in micro-currency per kWh (per kW and "
-                "hour for capacity). Keys, ids and hashes are lower-case hexadecimal."
+                "hour for capacity). Keys, ids and hashes are lower-case hexadecimal. "
+                "Bodies are taken as they are: one with a Content-Encoding is refused (415)."
             ),
         },
         "security": [{"token": []}],

@@ -4,31 +4,30 @@ import asyncio
 import errno
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 from msgspec import Struct
 
-from ledger_core.errors import ChainError, LedgerError, RuleError
+from ledger_core.errors import LedgerError
 from ledger_core.node.api import openapi, queries, stream
 from ledger_core.node.api.backend import Backend
-from ledger_core.node.api.event_log import CursorError
 from ledger_core.node.api.guard import ApiLimits, Guard, RefusedError
 from ledger_core.node.api.handlers import Call
-from ledger_core.node.api.model import Problem
+from ledger_core.node.api.problems import (
+    JSON,
+    NO_STORE,
+    http_problem,
+    internal_problem,
+    on_one_line,
+    problem,
+    refusal,
+)
 from ledger_core.node.api.routes import OPENAPI_PATH, ROUTES, STREAM_PATH, Route
-from ledger_core.node.api.views import NotFoundError
 
 _LOGGER: Final = logging.getLogger(__name__)
-_JSON: Final = "application/json"
-_STATUSES: Final[tuple[tuple[type[LedgerError], int], ...]] = (
-    (NotFoundError, 404),
-    (CursorError, 410),
-    (RuleError, 409),
-    (ChainError, 503),
-    (LedgerError, 400),
-)
 
 type _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -73,7 +72,13 @@ class ApiServer:
         app.router.add_get(STREAM_PATH, self._stream, allow_head=False)
         app.router.add_get(OPENAPI_PATH, self._openapi, allow_head=False)
         runner = web.AppRunner(
-            app, access_log=None, handle_signals=False, shutdown_timeout=2.0, lingering_time=1.0
+            app,
+            access_log=None,
+            handle_signals=False,
+            shutdown_timeout=2.0,
+            lingering_time=1.0,
+            # Or it would decompress what strangers send, before anybody looked at their token.
+            auto_decompress=False,
         )
         await runner.setup()
         try:
@@ -116,30 +121,22 @@ class ApiServer:
         try:
             self._guard.admit(request.headers.get("Authorization"))
             return await handler(request)
-        except RefusedError as error:
-            headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
-            if error.status == 401:
-                headers["WWW-Authenticate"] = "Bearer"
-            return _problem(error.status, error, headers)
         except LedgerError as error:
-            status = next(status for kind, status in _STATUSES if isinstance(error, kind))
-            return _problem(status, error)
+            return refusal(error)
         except web.HTTPException as error:
-            return _problem(error.status, _http_error(error, request), _allow(error))
+            return http_problem(error, request)
         except TimeoutError:
             late = LedgerError("timeout", f"the request took more than {self._limits.request_s:g} s")
-            response = _problem(408, late)
+            response = problem(408, late)
             # The rest of its body may still be under way.
             response.force_close()
             return response
         except OSError as error:
             _LOGGER.warning("%s %s: %s", request.method, request.path, error)
-            return _problem(503, LedgerError("os_error", f"the node's disk or network failed: {error}"))
+            return problem(503, LedgerError("os_error", f"the node's disk or network failed: {error}"))
         except Exception:
             _LOGGER.exception("%s %s", request.method, request.path)
-            return _problem(
-                500, LedgerError("internal_error", "a mistake in the program; the node's log tells more")
-            )
+            return internal_problem()
 
     def _bound(self, route: Route) -> _Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
@@ -150,14 +147,14 @@ class ApiServer:
             finally:
                 leave()
             return web.Response(
-                body=msgspec.json.encode(answer), status=route.status, content_type=_JSON, headers=_NO_STORE
+                body=msgspec.json.encode(answer), status=route.status, content_type=JSON, headers=NO_STORE
             )
 
         return handle
 
     async def _openapi(self, request: web.Request) -> web.StreamResponse:
         _parse(queries.Nothing, _single(request))
-        return web.Response(body=self._document, content_type=_JSON)
+        return web.Response(body=self._document, content_type=JSON)
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         query = _parse(queries.StreamQuery, _single(request))
@@ -175,6 +172,8 @@ class ApiServer:
                 await stream.go_away([socket])
             else:
                 await stream.follow(socket, log, cursor, self._limits.heartbeat_s)
+        except ConnectionError:
+            _LOGGER.debug("a stream's client is gone")
         finally:
             self._sockets.discard(socket)
             leave()
@@ -183,7 +182,6 @@ class ApiServer:
 
 _FAREWELL_S: Final = 2.0
 """Time for a client to answer the end of its stream."""
-_NO_STORE: Final = {"Cache-Control": "no-store"}
 
 
 async def _call(route: Route, request: web.Request) -> Call:
@@ -191,13 +189,31 @@ async def _call(route: Route, request: web.Request) -> Call:
     query = _parse(route.query_type, _single(request))
     if route.body_type is None:
         return Call(path, query)
-    if request.content_type != _JSON:
-        raise RefusedError(415, "media_type", f"send the body as {_JSON}, not as {request.content_type}")
+    data = await _body(request)
     try:
-        body = msgspec.json.decode(await request.read(), type=route.body_type)
+        body = msgspec.json.decode(data, type=route.body_type)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise LedgerError("request_invalid", f"the body: {error}") from error
     return Call(path, query, body)
+
+
+async def _body(request: web.Request) -> bytes:
+    if request.content_type != JSON:
+        raise RefusedError(415, "media_type", f"send the body as {JSON}, not as {request.content_type}")
+    coding = request.headers.get("Content-Encoding", "identity")
+    if coding.lower() != "identity":
+        raise RefusedError(
+            415,
+            "content_encoding",
+            f"send the body as it is, without Content-Encoding: {on_one_line(coding)}",
+        )
+    try:
+        return await request.read()
+    except (web.RequestPayloadError, HttpProcessingError) as error:
+        raise LedgerError("request_invalid", f"the body: {on_one_line(error)}") from error
+    except ConnectionError as error:
+        # Nobody is there to read this; it is not the node's disk or network that failed.
+        raise LedgerError("request_cut", "the connection ended within the body") from error
 
 
 def _single(request: web.Request) -> dict[str, str]:
@@ -213,30 +229,3 @@ def _parse[Q: Struct](kind: type[Q], values: dict[str, str]) -> Q:
     except msgspec.ValidationError as error:
         known = ", ".join(kind.__struct_fields__) or "none"
         raise LedgerError("request_invalid", f"{error}; parameters here: {known}") from error
-
-
-def _http_error(error: web.HTTPException, request: web.Request) -> LedgerError:
-    match error.status:
-        case 404:
-            return LedgerError("path_unknown", f"there is no {request.path[:80]!r}; see {OPENAPI_PATH}")
-        case 405:
-            return LedgerError("method_not_allowed", f"{request.method} is not for {request.path[:80]!r}")
-        case 413:
-            return LedgerError("request_too_large", error.text or error.reason)
-        case _:
-            return LedgerError("http_error", error.reason)
-
-
-def _allow(error: web.HTTPException) -> dict[str, str]:
-    return {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-
-
-def _problem(status: int, error: LedgerError, headers: dict[str, str] | None = None) -> web.Response:
-    details: dict[str, Any] = msgspec.to_builtins(error.details, enc_hook=str)
-    problem = Problem(code=error.code, message=error.message, details=details)
-    return web.Response(
-        body=msgspec.json.encode(problem),
-        status=status,
-        content_type=_JSON,
-        headers={**_NO_STORE, **(headers or {})},
-    )
