@@ -16,6 +16,7 @@ Whoever copies the directory copies the node's key: two copies must never run at
 """
 
 import contextlib
+import logging
 from pathlib import Path
 from typing import Final
 
@@ -25,7 +26,11 @@ from ledger_core.community import Genesis, decode_genesis, encode_genesis
 from ledger_core.errors import LedgerError
 from ledger_core.keys import SoftwareSigner, load_key, save_key
 from ledger_core.keys.whole_file import write_whole_file
+from ledger_core.node.peers.errors import PeerError
+from ledger_core.node.peers.location import parse_location
 from ledger_core.records.invitations import InvitationLink, decode_link, encode_link
+
+_LOGGER: Final = logging.getLogger(__name__)
 
 GENESIS: Final = "genesis"
 NODE_KEY: Final = "node.key"
@@ -39,6 +44,7 @@ STAGED: Final = "headers.staged"
 
 _MODE: Final = 0o700
 _MAX_GENESIS: Final = 1024 * 1024
+_MAX_BOOTSTRAP: Final = 16 * 1024
 
 
 class DirectoryError(LedgerError):
@@ -117,12 +123,25 @@ class DataDirectory:
         self.file(INVITATION).unlink(missing_ok=True)
 
     def bootstrap(self) -> tuple[str, ...]:
-        """Return the addresses that the invitation told."""
+        """Return the addresses that the invitation told; what is none is passed over, and the log says so."""
+        path = self.file(BOOTSTRAP)
         try:
-            text = self.file(BOOTSTRAP).read_text(encoding="utf-8", errors="replace")
+            with path.open("rb") as file:
+                text = file.read(_MAX_BOOTSTRAP).decode(errors="replace")
         except FileNotFoundError:
             return ()
-        return tuple(line.strip() for line in text.splitlines() if line.strip())
+        except OSError as error:
+            _LOGGER.warning(
+                "%s can't be read (%s), so the addresses of the invitation are not known: restore the file "
+                "or delete it, and write addresses of other nodes into the setting peers",
+                path,
+                error.strerror or error,
+            )
+            return ()
+        lines = enumerate(text.split("\n"), 1)
+        return tuple(
+            line.strip() for number, line in lines if line.strip() and _is_address(path, number, line)
+        )
 
     def tell_api_address(self, url: str) -> None:
         """Write down where the API is, for clients on this machine."""
@@ -147,6 +166,17 @@ class DataDirectory:
                 f"no node runs on {self.path}: start it with energy-ledger node --data {self.path}",
                 path=str(self.path),
             ) from error
+
+
+def _is_address(path: Path, number: int, line: str) -> bool:
+    try:
+        parse_location(line.strip())
+    except PeerError as error:
+        _LOGGER.warning(
+            "%s, line %d, is passed over: %s; correct the line or delete it", path, number, error.message
+        )
+        return False
+    return True
 
 
 def prepare(path: Path) -> bytes:

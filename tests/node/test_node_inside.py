@@ -141,6 +141,16 @@ async def test_an_address_that_stays_untold_is_no_trouble_with_the_disk(
         assert f"find this node by --url {node._api.url}" in caplog.text
 
 
+async def test_a_damaged_address_of_the_invitation_keeps_no_node_from_its_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "bootstrap").write_text("foo\n127.0.0.1:9\n")
+    async with running(tmp_path) as node:
+        await eventually(node._dials)
+        assert [each.location for each in node._dials()] == ["ws://127.0.0.1:9/peer"]
+    assert "bootstrap, line 1, is passed over: 'foo'" in caplog.text
+
+
 async def test_a_host_that_is_not_this_computers_is_named(tmp_path: Path) -> None:
     with pytest.raises(PeerError, match="peer_host") as refusal:
         async with running(tmp_path, peer_host="203.0.113.77"):

@@ -146,6 +146,26 @@ def test_a_directory_in_use_is_left_alone(tmp_path: Path) -> None:
     assert refusal.value.code == "store_in_use"
 
 
+def test_a_line_that_is_no_address_is_passed_over_and_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "bootstrap"
+    path.write_bytes(b"foo\n\n a.example:7946 \r\nfoo bar\n\xff:1\nhttp://x\nws://b.example/peer\n")
+    assert DataDirectory(tmp_path).bootstrap() == ("a.example:7946", "ws://b.example/peer")
+    told = [each.message for each in caplog.records]
+    assert [each.split(", ")[1] for each in told] == [f"line {number}" for number in (1, 4, 5, 6)]
+    assert all(each.startswith(str(path)) and each.endswith("delete it") for each in told)
+    assert "'foo' is not a peer's address: the port is missing" in told[0]
+
+
+def test_addresses_that_can_not_be_read_are_done_without(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "bootstrap").mkdir()
+    assert DataDirectory(tmp_path).bootstrap() == ()
+    assert f"{tmp_path / 'bootstrap'} can't be read (Is a directory)" in caplog.text
+
+
 def test_a_genesis_that_can_not_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "genesis").mkdir()
     with pytest.raises(DirectoryError, match="can't be read") as refusal:
