@@ -89,18 +89,20 @@ class Miner:
         while True:
             loop = asyncio.get_running_loop()
             started = loop.time()
+            code: int | None = None
             try:
-                await self._run()
+                code = await self._run()
             except OSError as error:
                 _LOGGER.warning("the mining process can't be started: %s", error)
-            self.rate = 0.0
             if loop.time() - started > LONGEST_PAUSE_S:
                 pause = FIRST_PAUSE_S
-            _LOGGER.warning("the mining process ended; it is started again in %.0f s", pause)
             await asyncio.sleep(pause)
+            if code is not None:
+                # Not before the pause: who ends the whole service ends both, and there is nothing to tell.
+                _LOGGER.warning("the mining process ended with exit code %d; it is started again", code)
             pause = min(2 * pause, LONGEST_PAUSE_S)
 
-    async def _run(self) -> None:
+    async def _run(self) -> int:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -109,6 +111,8 @@ class Miner:
             stdout=asyncio.subprocess.PIPE,
             limit=MAX_LINE,
             env=_environment(),
+            # Ctrl-C tells a terminal's whole process group; this process ends with its node, not beside it.
+            start_new_session=True,
         )
         self._process = process
         try:
@@ -116,9 +120,10 @@ class Miner:
             if process.stdout is not None:
                 async for line in process.stdout:
                     self._hear(line)
-            await process.wait()
+            return await process.wait()
         finally:
             self._process = None
+            self.rate = 0.0
             await _end(process)
 
     def _send(self) -> None:
