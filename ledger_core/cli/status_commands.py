@@ -23,7 +23,8 @@ def register(program: Program) -> None:
 def _status(arguments: argparse.Namespace) -> None:
     async def work(client: NodeClient) -> None:
         status, mining = await client.status(), await client.mining()
-        show(arguments, plain(status), table(status_rows(status, mining)))
+        dials = await client.dials() if knows_nobody(status) else []
+        show(arguments, plain(status), table(status_rows(status, mining, dials)))
 
     ask(arguments, work)
 
@@ -41,14 +42,14 @@ def _voting(status: StatusView) -> str:
     return f"no: {status.voting_blocked}" if status.voting_blocked else "yes"
 
 
-def status_rows(status: StatusView, mining: MiningView) -> dict[str, object]:
-    """Return a node's status by name, for people."""
+def status_rows(status: StatusView, mining: MiningView, dials: Sequence[DialView] = ()) -> dict[str, object]:
+    """Return a node's status by name, for people; `dials` tell why it has no links."""
     rows: dict[str, object] = {
         "community": f"{status.community} ({status.chain_id[:16]})",
         "version": status.version,
         "node": "-" if status.node is None else status.node.address,
         "height": f"{status.tip.height}, of {show_time(status.tip_time)}",
-        "in step": "yes" if status.synced else f"no, {sync_text(status)}",
+        "in step": "yes" if status.synced else f"no, {sync_text(status, dials)}",
         "final": f"{status.final}, never undone up to there",
         "settled until": show_time(status.settled_until),
         "peers": status.peers,
@@ -63,8 +64,16 @@ def status_rows(status: StatusView, mining: MiningView) -> dict[str, object]:
     return rows
 
 
-def sync_text(status: StatusView) -> str:
-    """Return how far a node that is not in step has come."""
+def knows_nobody(status: StatusView) -> bool:
+    """Whether a node has no chain yet, and nobody who could tell it one."""
+    return not status.synced and not status.peers and not status.tip.height
+
+
+def sync_text(status: StatusView, dials: Sequence[DialView] = ()) -> str:
+    """Return how far a node that is not in step has come, and what its dials met where it has no link."""
+    if knows_nobody(status):
+        why = next((f" ({_why(dial)})" for dial in dials if dial.last_error), "")
+        return f"it is linked with no other node{why}"
     told = max(status.claimed_height, status.target_height)
     match status.sync_phase:
         case "headers":
@@ -73,6 +82,13 @@ def sync_text(status: StatusView) -> str:
             return f"fetching a state, all {status.target_height} headers are here"
         case _:
             return f"{told - status.tip.height} blocks behind"
+
+
+def _why(dial: DialView) -> str:
+    """Return what a dial met, and where the address came from where that may be the cause."""
+    if dial.last_code not in ("unresolved", "unreachable", "no_node_there"):
+        return dial.last_error
+    return f"{dial.last_error}; the address is of the setting peers or of the invitation"
 
 
 def _mining(status: StatusView, mining: MiningView) -> str:

@@ -6,25 +6,30 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 from msgspec.structs import replace
 
+from ledger_core.chain.chain import Chain
+from ledger_core.chain.start import load_start
+from ledger_core.chain.store.opening import open_store
 from ledger_core.cli import connection, invite_command
 from ledger_core.cli.join_command import _in_step
 from ledger_core.cli.picture import Picture
 from ledger_core.cli.status_commands import status_rows
 from ledger_core.client import ClientError, NodeClient, TimedOutError, UnreachableError
-from ledger_core.client.views import StatusView
+from ledger_core.client.views import DialView, StatusView
 from ledger_core.community import decode_genesis, encode_genesis
 from ledger_core.errors import LedgerError
 from ledger_core.keys import address, load_key, save_key
 from ledger_core.records.codec import Envelope, invite
 from ledger_core.records.invitations import InvitationLink, decode_link, encode_link
 from ledger_core.records.types import Role
+from tests.core.chains import LATER, verifier
 from tests.core.world import HOUSEHOLD, World, signer
 from tests.node.api_world import TOKEN
 from tests.node.cli_world import CliWorld, cli_world, run_command
@@ -83,6 +88,18 @@ async def test_status_tells_how_far_a_sync_is(cli: CliWorld, phase: str, target:
         status, mining = await client.status(), await client.mining()
     behind = replace(status, synced=False, sync_phase=phase, target_height=target, claimed_height=90)
     assert status_rows(behind, mining)["in step"] == text
+
+
+async def test_status_tells_why_a_newcomer_is_linked_with_nobody(cli: CliWorld) -> None:
+    async with NodeClient(cli.api.server.url, TOKEN) as client:
+        status, mining = await client.status(), await client.mining()
+    alone = replace(status, synced=False, sync_phase="blocks", peers=0, tip=replace(status.tip, height=0))
+    dial = DialView(
+        node=None, location="ws://a:1/peer", failures=2, retry_in_s=1, last_error="a refuses this node"
+    )
+    assert status_rows(alone, mining)["in step"] == "no, it is linked with no other node"
+    text = "no, it is linked with no other node (a refuses this node)"
+    assert status_rows(alone, mining, [dial])["in step"] == text
 
 
 async def test_a_payment_without_an_answer_is_sent_again_and_counts_once(
@@ -288,7 +305,16 @@ async def test_joining_in_two_steps(cli: CliWorld) -> None:
     member = {each["member"]["address"]: each for each in (await cli("members", "--json")).json["items"]}
     assert member[address(signer("dora").public_key)]["roles"] == ["home"]
     again = await asyncio.to_thread(run_command, *given, made["invitation"])
-    assert '"member_known"' in again.error or '"invitation_used"' in again.error
+    assert '"member_known"' in again.error
+    # Once its node has the chain and rests.
+    (data / "api-address").unlink()
+    running = cli.directory / "node"
+    with open_store(running, writable=False) as source, open_store(data, cli.world.genesis) as store:
+        blocks = [block for at in range(1, source.tip()[0] + 1) if (block := source.block_at(at)) is not None]
+        Chain(store, load_start(store), verifier()).add_blocks(blocks, LATER)
+    rests = (await asyncio.to_thread(run_command, *given, made["invitation"])).error
+    assert '"member_known"' in rests
+    assert f"start the node: energy-ledger node --data {data}" in rests
 
 
 async def test_a_node_that_is_not_in_step_is_waited_for(
@@ -297,12 +323,14 @@ async def test_a_node_that_is_not_in_step_is_waited_for(
     async with NodeClient(cli.api.server.url, TOKEN) as client:
         status = await client.status()
     behind = replace(status, synced=False, target_height=9)
+    link = decode_link((await cli("invite", "--key", cli.key("anna"))).lines[0])
 
     class Node:
         """Tells one status after the other, the last one again and again."""
 
-        def __init__(self, *told: StatusView | ClientError) -> None:
+        def __init__(self, *told: StatusView | ClientError, dials: Sequence[DialView] = ()) -> None:
             self.told = list(told)
+            self.called = list(dials)
 
         async def status(self) -> StatusView:
             now = self.told.pop(0) if len(self.told) > 1 else self.told[0]
@@ -310,16 +338,41 @@ async def test_a_node_that_is_not_in_step_is_waited_for(
                 raise now
             return now
 
-    async def in_step(seconds: float, *told: StatusView | ClientError) -> bool:
-        return await _in_step(Node(*told), time.monotonic() + seconds)  # type: ignore[arg-type]
+        async def dials(self) -> list[DialView]:
+            return self.called
+
+    async def in_step(seconds: float, *told: StatusView | ClientError, dial: DialView | None = None) -> bool:
+        node: Any = Node(*told, dials=() if dial is None else (dial,))
+        return await _in_step(node, link, time.monotonic() + seconds)
 
     assert await in_step(60, behind, behind, status)
     assert capsys.readouterr().err.count("waiting for the node") == 1
-    alone = replace(status, peers=0, tip=replace(status.tip, height=0))
-    for never in (behind, alone):
-        with pytest.raises(LedgerError, match="not in step") as caught:
+    alone = replace(behind, peers=0, tip=replace(status.tip, height=0))
+    for never, text in ((behind, "not in step with the others yet: 7 blocks"), (alone, "no other node")):
+        with pytest.raises(LedgerError, match=text) as caught:
             await in_step(0, never)
         assert caught.value.code == "node_behind"
+    dead = DialView(
+        node=None,
+        location="ws://no.example:1/peer",
+        failures=3,
+        retry_in_s=1,
+        last_error="no link with ws://no.example:1/peer: unresolved: the name is unknown",
+        last_code="unresolved",
+    )
+    with pytest.raises(
+        LedgerError,
+        match=r"no other node \(no link with .* unknown; the address is of the setting peers or .*\)",
+    ):
+        await in_step(0, alone, dial=dead)
+    # Waiting can't help: it is told at once.
+    used = replace(dead, last_error="anna refuses this node: invitation_used", last_code="invitation_used")
+    with pytest.raises(LedgerError, match="anna refuses this node: invitation_used; with a new") as caught:
+        await in_step(600, alone, dial=used)
+    assert caught.value.code == "invitation_refused"
+    with pytest.raises(ClientError, match="use another data directory") as caught:
+        await in_step(600, replace(behind, chain_id="00" * 32))
+    assert caught.value.code == "community_mismatch"
     assert not await in_step(60, UnreachableError("unreachable", "gone"))
     with pytest.raises(ClientError):
         await in_step(60, ClientError("answer_invalid", "what?"))
@@ -361,7 +414,7 @@ def test_a_node_that_can_not_be_asked(arguments: tuple[str, ...], code: int, mes
 
 async def test_a_wrong_token(cli: CliWorld) -> None:
     answer = await asyncio.to_thread(run_command, "status", "--url", cli.api.server.url, "--token", "wrong")
-    assert "send the node's token" in answer.error
+    assert "node's token" in answer.error
 
 
 async def test_a_double_vote_is_handed_in(cli: CliWorld) -> None:

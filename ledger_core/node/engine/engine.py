@@ -163,14 +163,15 @@ class Engine:
     def progress(self, now: float) -> Progress:
         """Return how far the node has come, and what it does not do."""
         claims = [peer.tip.height for peer in self.peers.values()]
+        synced = self.synced and self._ready.has_chain
         return Progress(
             self.chain.height,
             max(self._bodies.target_height, self._snapshots.height),
-            self.synced,
+            synced,
             self._ready.mining_blocked(now),
             self._ready.voting_blocked(now),
             self._forks.count,
-            None if self.synced else self._snapshots.fetched or "blocks",
+            None if synced else self._snapshots.fetched or "blocks",
             max(claims, default=0),
         )
 

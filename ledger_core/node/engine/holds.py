@@ -28,7 +28,7 @@ class Hold(Struct, frozen=True):
 SYNCING = Hold("syncing", "syncing")
 NO_PEER = Hold("no_peer", "waiting for a first peer")
 NO_LINK = Hold("no_peer", "waiting for a link to another node, which would tell of a copy of this one")
-NOT_A_NODE = Hold("not_a_node", "this node's key is not that of a node of the community (any more)")
+NOT_A_NODE = Hold("not_a_node", "this node's key is not, or no longer, that of a node of the community")
 MINING_OFF = Hold("switched_off", "switched off")
 VOTING_OFF = Hold("switched_off", "switched off by the setting voting")
 
@@ -40,8 +40,11 @@ def clock_wrong(doubt: str) -> Hold:
 
 def other_copy(sign: str) -> Hold:
     """Another process has, or had, this node's key."""
-    remedy = "make sure that no other copy of this data directory runs, then confirm that with"
-    return Hold("other_copy", f"{sign}; {remedy}: energy-ledger node --resume-voting")
+    remedy = (
+        "make sure that no other copy of this data directory runs, then confirm that: energy-ledger "
+        "resume-voting, or energy-ledger node --resume-voting at its next start"
+    )
+    return Hold("other_copy", f"{sign}; {remedy}")
 
 
 def watching(first: int) -> Hold:

@@ -30,6 +30,12 @@ class Readiness:
         self.met_peers = False
         """Whether there was a link since the start."""
 
+    @property
+    def has_chain(self) -> bool:
+        """Whether this node can know the community's chain; a newcomer that is linked with nobody can't."""
+        chain = self._hub.chain
+        return chain.height > 0 or bool(self._hub.peers) or self._key in chain.state.node_keys
+
     def mining_blocked(self, now: float) -> Hold | None:
         """Return what keeps this node from mining; None: nothing."""
         held = self._held() or self._foreign()
@@ -49,6 +55,8 @@ class Readiness:
 
     def _foreign(self) -> Hold | None:
         """Return what holds back a node that is not the community's, as far as the chain has come."""
+        if not self.has_chain:
+            return NO_PEER
         return None if self._key in self._hub.chain.state.node_keys else NOT_A_NODE
 
     def _alone(self) -> bool:
