@@ -32,7 +32,10 @@ class NodeClient:
         session: aiohttp.ClientSession | None = None,
         timeout_s: float = 10.0,
     ) -> None:
-        """Ask the node at a URL; `timeout_s` holds for each request. Raises ClientError `url_invalid`."""
+        """Ask the node at a URL; `timeout_s` holds for each request.
+
+        Raises ClientError `url_invalid`, UnauthorizedError for a text that can be no token.
+        """
         self._transport = Transport(url, token, session, timeout_s)
 
     async def close(self) -> None:

@@ -1,5 +1,6 @@
 """HTTP to a node: sends a request, and turns every failure into a ClientError."""
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from enum import Enum
@@ -15,6 +16,7 @@ from ledger_core.client.errors import (
     ClientError,
     RefusedError,
     TimedOutError,
+    UnauthorizedError,
     UnreachableError,
     refusal,
 )
@@ -30,10 +32,9 @@ class Transport:
     """Requests to one node. A session that was given is not closed."""
 
     def __init__(self, url: str, token: str, session: aiohttp.ClientSession | None, timeout_s: float) -> None:
-        self._url = URL(url)
-        if self._url.scheme not in ("http", "https") or not self._url.host:
-            raise ClientError("url_invalid", f"{url!r} is no node's URL, such as http://127.0.0.1:7945")
-        self._headers = {"Authorization": f"Bearer {token}"}
+        """Raises ClientError `url_invalid`, UnauthorizedError for a text that can be no token."""
+        self._url = _node_url(url)
+        self._headers = _headers(token)
         self._session = session
         self._owns_session = session is None
         self._timeout_s = timeout_s
@@ -128,8 +129,45 @@ class Transport:
             ) from error
         except (aiohttp.ClientError, OSError) as error:
             raise UnreachableError(
-                "unreachable", f"no connection to the node at {self._url}: {error}", url=str(self._url)
+                "unreachable",
+                f"no connection to the node at {self._url}: {_reason(error)}",
+                url=str(self._url),
             ) from error
+
+
+def _node_url(text: str) -> URL:
+    try:
+        url = URL(text)
+    except ValueError as error:
+        raise _url_invalid(text) from error
+    if url.scheme not in ("http", "https") or not url.host or url.port == 0:
+        raise _url_invalid(text)
+    if url.user is not None or url.password is not None:
+        raise ClientError("url_invalid", "a node's URL names no user: its token alone opens it")
+    return url
+
+
+def _url_invalid(text: str) -> ClientError:
+    return ClientError("url_invalid", f"{text!r} is no node's URL, such as http://127.0.0.1:7945")
+
+
+def _headers(token: str) -> dict[str, str]:
+    if not (token.isascii() and token.isprintable()):
+        raise UnauthorizedError(
+            "unauthorized", "this is no node's token, which stands in one line in its api.token", 401
+        )
+    return {"Authorization": f"Bearer {token}"}
+
+
+def _reason(error: aiohttp.ClientError | OSError) -> str:
+    """Return why there is no connection in the system's words, where it has any."""
+    if not isinstance(error, aiohttp.ClientConnectorError):
+        return str(error)
+    cause = error.os_error
+    if cause.errno and cause.errno > 0 and not isinstance(error, aiohttp.ClientConnectorDNSError):
+        return os.strerror(cause.errno)
+    # Numbers of the search for names are not the system's.
+    return cause.strerror or str(error)
 
 
 def parameters(query: Struct | None) -> dict[str, str]:

@@ -134,15 +134,40 @@ async def test_a_wrong_token(api: ApiWorld) -> None:
                 pass
 
 
-@pytest.mark.parametrize("url", ["", "127.0.0.1:80", "ftp://127.0.0.1/", "http://"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "127.0.0.1:80",
+        "ftp://127.0.0.1/",
+        "http://",
+        "http://127.0.0.1:notaport",
+        "http://127.0.0.1:99999",
+        "http://127.0.0.1:0",
+        "http://[::1",
+        "http://[zz]:9",
+        "http://anna:secret@127.0.0.1:9",
+    ],
+)
 def test_a_url_that_is_none(url: str) -> None:
-    with pytest.raises(ClientError, match="no node's URL"):
+    with pytest.raises(ClientError, match="node's URL") as caught:
         NodeClient(url, TOKEN)
+    assert caught.value.code == "url_invalid"
+    assert "secret" not in caught.value.message
+
+
+@pytest.mark.parametrize("token", ["two\nlines", "ü", "\0"])
+def test_a_token_that_can_be_none(token: str) -> None:
+    with pytest.raises(UnauthorizedError, match="no node's token"):
+        NodeClient("http://127.0.0.1:9", token)
 
 
 async def test_nobody_there() -> None:
     async with NodeClient("http://127.0.0.1:9", TOKEN) as client:
-        with pytest.raises(UnreachableError):
+        with pytest.raises(UnreachableError, match=r"at http://127\.0\.0\.1:9: Connection refused$"):
+            await client.status()
+    async with NodeClient("http://no-such-node.invalid", TOKEN) as client:
+        with pytest.raises(UnreachableError, match=r"no-such-node\.invalid: [^\[]*$"):
             await client.status()
 
 
