@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 from aiohttp.http_parser import HttpRequestParserPy
 
+from ledger_core.node.api.guard import ApiLimits
 from ledger_core.node.api.routes import STREAM_PATH
 from tests.core.actions import street
 from tests.node.api_world import AUTHORIZED, TOKEN, ApiWorld, api_world
@@ -23,6 +24,7 @@ POST = (
     b"POST /v1/records HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     b"Authorization: Bearer " + TOKEN.encode() + b"\r\n"
 )
+GET = b"GET /v1/status HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + TOKEN.encode() + b"\r\n\r\n"
 
 
 @pytest.fixture
@@ -116,6 +118,109 @@ async def test_a_stream_whose_client_vanishes_is_not_blamed_on_the_disk(
         await until(lambda: api.server._guard._streams == 0)
         await stream.close()
     assert _complaints(caplog) == []
+
+
+async def open_to(api: ApiWorld, request: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect and send something."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.server.port)
+    writer.write(request)
+    return reader, writer
+
+
+async def rest_of(reader: asyncio.StreamReader) -> bytes:
+    """What comes until the node hangs up."""
+    async with asyncio.timeout(LIMIT_S):
+        try:
+            return await reader.read()
+        except ConnectionResetError:
+            return b""
+
+
+async def ask_again(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> tuple[int, str]:
+    """Ask for the status over a connection, with the token; return status and error code."""
+    async with asyncio.timeout(LIMIT_S):
+        writer.write(GET)
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+        answer = json.loads(await reader.readexactly(length))
+    return int(head.split()[1]), answer.get("code", "")
+
+
+UNFINISHED = [b"", b"GET /v1/status HTTP/1.1\r\nHost: x\r\n", b"GET /v1/status HTTP/1.1\r\nX-A: a"]
+
+
+async def test_strangers_without_end_keep_nobody_out(tmp_path: Path) -> None:
+    limits = ApiLimits(strangers=4)
+    async with api_world(tmp_path, street(), limits=limits) as api:
+        owner = await open_to(api, b"")
+        assert (await ask_again(*owner))[0] == 200
+        strangers = [await open_to(api, UNFINISHED[number % 3]) for number in range(40)]
+        assert [await rest_of(reader) for reader, _ in strangers[:36]] == [b""] * 36
+        assert api.server._places.count == 5
+        assert (await ask_again(*owner))[0] == 200
+        async with (
+            aiohttp.ClientSession(api.server.url, headers=AUTHORIZED) as http,
+            http.get("/v1/status") as response,
+        ):
+            assert response.status == 200
+        for _, writer in [owner, *strangers]:
+            writer.close()
+        await until(lambda: api.server._places.count == 0)
+
+
+@pytest.mark.parametrize("request_", [*UNFINISHED, b"GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n"])
+async def test_who_does_not_show_the_token_in_time_is_let_go(tmp_path: Path, request_: bytes) -> None:
+    async with api_world(tmp_path, street(), limits=ApiLimits(token_s=0.1)) as api:
+        owner = await open_to(api, b"")
+        assert (await ask_again(*owner))[0] == 200
+        reader, writer = await open_to(api, request_)
+        told = await rest_of(reader)
+        assert (b" 401 " in told) == request_.endswith(b"\r\n\r\n")
+        assert (await ask_again(*owner))[0] == 200
+        writer.close()
+        owner[1].close()
+
+
+async def test_one_who_trickles_its_headers_is_let_go(tmp_path: Path) -> None:
+    async with api_world(tmp_path, street(), limits=ApiLimits(token_s=0.1)) as api:
+        reader, writer = await open_to(api, b"GET /v1/status HTTP/1.1\r\nX-A: ")
+        async with asyncio.timeout(LIMIT_S):
+            while not reader.at_eof() and reader.exception() is None:
+                writer.write(b"a")
+                await asyncio.sleep(0.005)
+        writer.close()
+
+
+async def test_an_idle_connection_of_the_owner_ends_as_well(tmp_path: Path) -> None:
+    async with api_world(tmp_path, street(), limits=ApiLimits(keep_alive_s=0.1)) as api:
+        reader, writer = await open_to(api, b"")
+        assert (await ask_again(reader, writer))[0] == 200
+        assert await rest_of(reader) == b""
+        writer.close()
+
+
+async def test_connections_with_the_token_are_bounded_and_closing_makes_room(tmp_path: Path) -> None:
+    async with api_world(tmp_path, street(), limits=ApiLimits(connections=2)) as api:
+        first, second, third = [await open_to(api, b"") for _ in range(3)]
+        assert (await ask_again(*first), await ask_again(*second)) == ((200, ""), (200, ""))
+        assert await ask_again(*third) == (429, "too_many_connections")
+        assert await rest_of(third[0]) == b""
+        first[1].close()
+        await until(lambda: api.server._places.count == 1)
+        fourth = await open_to(api, b"")
+        assert (await ask_again(*fourth), await ask_again(*second)) == ((200, ""), (200, ""))
+        for _, writer in (second, third, fourth):
+            writer.close()
+
+
+@pytest.mark.parametrize("header", [b"", b"Authorization: Bearer wrong\r\n"])
+async def test_a_stranger_gets_one_answer_and_gives_its_place_back(api: ApiWorld, header: bytes) -> None:
+    request = b"GET /v1/status HTTP/1.1\r\nHost: x\r\n" + header + b"\r\n"
+    reader, writer = await open_to(api, request * 10)
+    told = await rest_of(reader)
+    assert told.count(b"HTTP/1.1 401") == 1
+    assert (b"the token is wrong; " in told) == bool(header)
+    writer.close()
 
 
 def _complaints(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -20,6 +20,14 @@ class ApiLimits(Struct, frozen=True, kw_only=True):
     at_once: int = 64
     """Requests under way."""
     streams: int = 16
+    connections: int = 128
+    """Connections that have shown the token."""
+    strangers: int = 256
+    """Connections that have not: more than come in one turn of the event loop."""
+    token_s: float = 10.0
+    """Time for a new connection's first request, with the token."""
+    keep_alive_s: float = 75.0
+    """How long a connection stays open without a request: longer than clients keep theirs."""
     request_s: float = 20.0
     """Time for one request."""
     heartbeat_s: float = 20.0
@@ -70,8 +78,11 @@ class Guard:
         if not is_token(authorization, self._token):
             if not self._wrong.take():
                 raise RefusedError(429, "too_many_requests", "too many wrong tokens; wait a while", 1)
+            wrong = "" if authorization is None else "the token is wrong; "
             raise RefusedError(
-                401, "unauthorized", "send the node's token: Authorization: Bearer (content of api.token)"
+                401,
+                "unauthorized",
+                f"{wrong}send the node's token: Authorization: Bearer (content of api.token)",
             )
         if not self._rate.take():
             raise RefusedError(

@@ -14,6 +14,7 @@ from msgspec import Struct
 from ledger_core.errors import LedgerError
 from ledger_core.node.api import openapi, queries, stream
 from ledger_core.node.api.backend import Backend
+from ledger_core.node.api.connections import Connection, Places
 from ledger_core.node.api.guard import ApiLimits, Guard, RefusedError
 from ledger_core.node.api.handlers import Call
 from ledger_core.node.api.problems import (
@@ -49,6 +50,7 @@ class ApiServer:
         self._document = msgspec.json.encode(openapi.document())
         self._sockets: set[web.WebSocketResponse] = set()
         self._runner: web.AppRunner | None = None
+        self._listening: asyncio.Server | None = None
         self._is_closing = False
         self.port = 0
         """The port that is open."""
@@ -71,31 +73,32 @@ class ApiServer:
             app.router.add_route(route.method, route.path, self._bound(route))
         app.router.add_get(STREAM_PATH, self._stream, allow_head=False)
         app.router.add_get(OPENAPI_PATH, self._openapi, allow_head=False)
-        runner = web.AppRunner(
-            app,
-            access_log=None,
-            handle_signals=False,
-            shutdown_timeout=2.0,
-            lingering_time=1.0,
-            # Or it would decompress what strangers send, before anybody looked at their token.
-            auto_decompress=False,
-        )
+        runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=2.0)
         await runner.setup()
         try:
-            await web.TCPSite(runner, self._host, self._wanted_port or self.port).start()
+            self._listening = await self._listen(runner)
         except OSError as error:
             await runner.cleanup()
             raise self._not_opened(error) from error
         self._runner = runner
-        self.port = runner.addresses[0][1]
+        self.port = self._listening.sockets[0].getsockname()[1]
+
+    async def _listen(self, runner: web.AppRunner) -> asyncio.Server:
+        server, places = runner.server, Places(self._limits)
+        if server is None:
+            raise RuntimeError("the runner was set up and has no server")
+        self._places = places
+        return await asyncio.get_running_loop().create_server(
+            lambda: Connection(server, places, self._limits), self._host, self._wanted_port or self.port
+        )
 
     async def close(self) -> None:
         """Close streams and port."""
         runner, self._runner = self._runner, None
         self._is_closing = True
         # Nobody new comes meanwhile: who is told to go away may be quick to come back.
-        for site in () if runner is None else list(runner.sites):
-            await site.stop()
+        if self._listening is not None:
+            self._listening.close()
         await stream.go_away(list(self._sockets))
         if runner is not None:
             await runner.cleanup()
@@ -120,9 +123,14 @@ class ApiServer:
         """Admit a request, and turn every refusal into JSON."""
         try:
             self._guard.admit(request.headers.get("Authorization"))
+            self._places.know(request.transport)
             return await handler(request)
         except LedgerError as error:
-            return refusal(error)
+            response = refusal(error)
+            if not self._places.is_known(request.transport):
+                # One answer for a stranger, who then gives the place back.
+                response.force_close()
+            return response
         except web.HTTPException as error:
             return http_problem(error, request)
         except TimeoutError:
