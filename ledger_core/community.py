@@ -7,7 +7,7 @@ from typing import Annotated, Any, get_type_hints
 import msgspec
 from msgspec import Meta, Struct, ValidationError
 
-from ledger_core.errors import RecordError
+from ledger_core.errors import RecordError, wanted
 from ledger_core.keys import is_valid_public_key
 from ledger_core.records.block import MAX_BLOCK_BYTES
 from ledger_core.records.codec import MAX_RECORD_BYTES
@@ -21,6 +21,9 @@ FUTURE_LIMIT_S = 120
 
 MAX_MEMBERS = 65_535
 """Members ever admitted: a vote names its node by a 16-bit index."""
+
+_MAX_SHOWN = 60
+"""Characters of a refused value that are told."""
 
 
 class MoneyMode(StrEnum):
@@ -189,8 +192,14 @@ def parse_parameters(values: dict[str, Any]) -> Parameters:
         try:
             checked.append(msgspec.convert(merged[name], kind))
         except ValidationError as error:
-            raise RecordError("parameter_invalid", f"{name}: {error}", field=name) from error
+            message = f"{name}: {_shown(values[name])} is not {wanted(kind)}"
+            raise RecordError("parameter_invalid", message, field=name) from error
     return Parameters(**dict(zip(_FIELD_TYPES, checked, strict=True)))
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
 
 def _as_dict(parameters: Parameters) -> dict[str, Any]:

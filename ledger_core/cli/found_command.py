@@ -4,19 +4,23 @@ import argparse
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
+
+import msgspec
 
 from ledger_core.cli.community_file import read_genesis
 from ledger_core.cli.frame import Program, UsageError
 from ledger_core.cli.input_files import public_key_of
 from ledger_core.cli.output import note, show, table
-from ledger_core.client.local import Founding, default_parameters, found, prepare_founding
+from ledger_core.client.local import Founding, default_parameters, found, founding_genesis, prepare_founding
 from ledger_core.community import Genesis
-from ledger_core.keys import address
+from ledger_core.errors import wanted
+from ledger_core.keys import SoftwareSigner, address
 from ledger_core.node import data_directory
 
 _TERMINATION = "termination_permille"
 _PERMILLE_OF_PERCENT = 10
+_BOUNDS = get_type_hints(Genesis, include_extras=True)
 
 
 def register(program: Program) -> None:
@@ -50,21 +54,35 @@ def register(program: Program) -> None:
 
 
 def _found(arguments: argparse.Namespace) -> None:
-    node = prepare_founding(arguments.data)
+    # Everything is read and checked before a directory is made.
     if arguments.genesis is not None:
         genesis = read_genesis(arguments.genesis)
+        node = prepare_founding(arguments.data)
         data_directory.found(arguments.data, genesis)
     else:
         if arguments.key is None or arguments.home is None:
             raise UsageError("a new community needs its founder: --key KEY and --home NAME")
+        for option, field in (("--name", "name"), ("--currency", "currency")):
+            _require_within(option, getattr(arguments, field), _BOUNDS[field])
         founding = Founding(
             name=arguments.name,
             currency=arguments.currency,
             founder_name=arguments.home,
             parameters=_parameters(arguments),
         )
-        genesis = found(arguments.data, founding, public_key_of(arguments.key), int(time.time()))
+        founder, now = public_key_of(arguments.key), int(time.time())
+        # The node's own key is made with its directory.
+        founding_genesis(founding, founder, SoftwareSigner.generate().public_key, now)
+        genesis = found(arguments.data, founding, founder, now)
+        node = prepare_founding(arguments.data)
     _tell(arguments, genesis, node)
+
+
+def _require_within(option: str, value: str, kind: Any) -> None:
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{option}: {value!r} is not {wanted(kind)}") from error
 
 
 def _parameters(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -7,7 +7,14 @@ from typing import Any, Final
 
 from ledger_core.cli.frame import Program, UsageError
 from ledger_core.node import process
-from ledger_core.node.config import ConfigError, Setting, load_settings, parse_text, settings_reference
+from ledger_core.node.config import (
+    ConfigError,
+    Setting,
+    flag_source,
+    load_settings,
+    parse_text,
+    settings_reference,
+)
 
 _DEST: Final = "setting_"
 
@@ -61,5 +68,5 @@ def _flags(arguments: argparse.Namespace) -> dict[str, Any]:
     for setting in settings_reference():
         text = getattr(arguments, _DEST + setting.name)
         if text is not None:
-            flags[setting.name] = parse_text(setting.name, text)
+            flags[setting.name] = parse_text(setting.name, text, flag_source(setting.name))
     return flags

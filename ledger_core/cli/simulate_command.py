@@ -3,7 +3,7 @@
 import argparse
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_type_hints
 
 import msgspec
 
@@ -11,7 +11,7 @@ from ledger_core.cli.frame import Program, UsageError, add_force
 from ledger_core.cli.output import show
 from ledger_core.cli.output_files import require_writable
 from ledger_core.cli.progress import Progress
-from ledger_core.errors import ChainError
+from ledger_core.errors import ChainError, wanted
 from ledger_core.keys.whole_file import write_whole_file
 from ledger_core.simulation.config import SimulationConfig
 from ledger_core.simulation.plot import plot
@@ -50,6 +50,7 @@ _FIELDS: Final = {
     "settle": "settle_minutes",
 }
 """Options whose name is shorter than the setting's."""
+_HINTS: Final = get_type_hints(SimulationConfig, include_extras=True)
 
 
 def register(program: Program) -> None:
@@ -128,7 +129,11 @@ def _config(arguments: argparse.Namespace, nodes: int, hours: float) -> Simulati
         given = getattr(arguments, name)
         if given is not None:
             values[_FIELDS.get(name, name)] = given
-    try:
-        return msgspec.convert(values, SimulationConfig)
-    except msgspec.ValidationError as error:
-        raise UsageError(str(error)) from error
+    options = {field: option for option, field in _FIELDS.items()}
+    for field, value in values.items():
+        try:
+            msgspec.convert(value, _HINTS[field])
+        except msgspec.ValidationError as error:
+            option = options.get(field, field).replace("_", "-")
+            raise UsageError(f"--{option}: {value} is not {wanted(_HINTS[field])}") from error
+    return SimulationConfig(**values)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 import msgspec
 from msgspec import Meta, Struct
 
-from ledger_core.errors import LedgerError
+from ledger_core.errors import LedgerError, wanted
 from ledger_core.node.peers.errors import PeerError
 from ledger_core.node.peers.location import parse_location
 
@@ -151,7 +151,7 @@ def settings_reference() -> list[Setting]:
     return reference
 
 
-def parse_text(name: str, text: str) -> Any:
+def parse_text(name: str, text: str, source: str) -> Any:
     """Return a setting's value from a variable's or a flag's text; raises ConfigError `setting_invalid`."""
     kind, _ = _plain_type(_HINTS[name])
     parse = _PARSERS.get(kind)
@@ -160,9 +160,12 @@ def parse_text(name: str, text: str) -> Any:
     try:
         return parse(text)
     except (ValueError, KeyError) as error:
-        raise ConfigError(
-            "setting_invalid", f"{name}: {text!r} is not {_LABELS[kind]}", setting=name, value=text
-        ) from error
+        right = _LABELS[bool] if kind is bool else wanted(_HINTS[name])
+        raise _invalid(name, source, f"{text!r} is not {right}") from error
+
+
+def _invalid(name: str, source: str, what: str) -> ConfigError:
+    return ConfigError("setting_invalid", f"{source}: {name}: {what}", setting=name, source=source)
 
 
 def load_settings(
@@ -177,15 +180,14 @@ def load_settings(
         if variable.startswith(ENVIRONMENT_PREFIX):
             name = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
             _require_known(name, variable)
-            _merge(values, sources, {name: parse_text(name, text)}, variable)
-    _merge(values, sources, dict(flags or {}), "the command line")
+            _merge(values, sources, {name: parse_text(name, text, variable)}, variable)
+    for name, value in (flags or {}).items():
+        _merge(values, sources, {name: value}, flag_source(name))
     for name, value in values.items():
         try:
             msgspec.convert(value, _HINTS[name], strict=True)
         except msgspec.ValidationError as error:
-            raise ConfigError(
-                "setting_invalid", f"{name} in {sources[name]}: {error}", setting=name, source=sources[name]
-            ) from error
+            raise _invalid(name, sources[name], f"{value!r} is not {wanted(_HINTS[name])}") from error
     settings = msgspec.convert(values, Settings)
     for name in ("peers", "advertise"):
         _require_locations(settings, name, sources.get(name, ""))
@@ -198,9 +200,7 @@ def _require_locations(settings: Settings, name: str, source: str) -> None:
         try:
             parse_location(text)
         except PeerError as error:
-            raise ConfigError(
-                "setting_invalid", f"{name} in {source}: {error.message}", setting=name, source=source
-            ) from error
+            raise _invalid(name, source, error.message) from error
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -214,6 +214,11 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise ConfigError(
             "config_unreadable", f"{path} can't be read: {error.strerror}", path=str(path)
         ) from error
+
+
+def flag_source(name: str) -> str:
+    """Return what stands before the message about a flag."""
+    return f"--{name.replace('_', '-')} on the command line"
 
 
 def _merge(values: dict[str, Any], sources: dict[str, str], more: Mapping[str, Any], source: str) -> None:

@@ -246,7 +246,13 @@ def test_a_community_is_founded(tmp_path: Path) -> None:
     for arguments, message in (
         (("--home", "x"), "--key KEY"),
         (("--key", key, "--home", "x", "--set", "slot_s"), "write NAME=VALUE"),
-        (("--key", key, "--home", "x", "--set", "slot_s=7"), "slot_s"),
+        (
+            ("--key", key, "--home", "x", "--set", "slot_s=7"),
+            "slot_s: 7 is not a whole number from 60 to 86400",
+        ),
+        (("--key", key, "--home", "x", "--name", ""), "--name: '' is not a text of 1 to 64 characters"),
+        (("--key", key, "--home", "x", "--currency", "E" * 9), "is not a text of 1 to 8 characters"),
+        (("--key", key, "--home", " "), "at least one letter"),
         (("--key", key, "--home", "x", "--set", "sloth=7"), "no such parameter"),
         (("--key", key, "--home", "x", "--termination", "101"), "0 to 100"),
         (
@@ -256,6 +262,10 @@ def test_a_community_is_founded(tmp_path: Path) -> None:
     ):
         done = run_command("found", "--data", tmp_path / "new", "--name", "New", *arguments)
         assert message in done.error
+        assert not (tmp_path / "new").exists()
+    no_genesis = run_command("found", "--data", tmp_path / "new", "--genesis", key)
+    assert str(key) in no_genesis.error
+    assert not (tmp_path / "new").exists()
 
 
 def test_the_price_of_ending_a_trade_alone_is_the_founders(tmp_path: Path) -> None:

@@ -22,15 +22,32 @@ def test_later_sources_win(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("toml", "environment", "flags", "code", "parts"),
     [
-        ("mining_share = 2.0", {}, {}, "setting_invalid", ("mining_share", "node.toml", "1.0")),
-        ("mining = 1", {}, {}, "setting_invalid", ("mining", "node.toml", "bool")),
+        ("mining_share = 2.0", {}, {}, "setting_invalid", ("mining_share", "node.toml", "at most 1")),
+        ("mining = 1", {}, {}, "setting_invalid", ("node.toml: mining: 1 is not true or false",)),
+        ("api_port = 70000", {}, {}, "setting_invalid", ("is not a whole number from 0 to 65535",)),
+        ('peers = "a:1"', {}, {}, "setting_invalid", ("peers: 'a:1' is not a list of at most 16 texts",)),
+        ('log_level = "x"', {}, {}, "setting_invalid", ("'x' is not one of debug, info, warning, error",)),
+        ('api_host = ""', {}, {}, "setting_invalid", ("'' is not a text of 1 to 255 characters",)),
         ("minning = true", {}, {}, "setting_unknown", ("node.toml", "minning", "mining")),
         ("mining", {}, {}, "config_unreadable", ("node.toml", "TOML")),
-        ("", {"ENERGY_LEDGER_API_PORT": "x"}, {}, "setting_invalid", ("api_port", "'x'", "whole number")),
-        ("", {"ENERGY_LEDGER_MINING": "maybe"}, {}, "setting_invalid", ("mining", "yes or no")),
+        (
+            "",
+            {"ENERGY_LEDGER_API_PORT": "x"},
+            {},
+            "setting_invalid",
+            ("ENERGY_LEDGER_API_PORT: api_port: 'x' is not",),
+        ),
+        (
+            "",
+            {"ENERGY_LEDGER_MINING": "maybe"},
+            {},
+            "setting_invalid",
+            ("_MINING: mining: 'maybe' is not yes or",),
+        ),
+        ("", {"ENERGY_LEDGER_PEERS": "foo"}, {}, "setting_invalid", ("_PEERS: peers: 'foo'", "host:port")),
         ("", {"ENERGY_LEDGER_FOO": "1"}, {}, "setting_unknown", ("ENERGY_LEDGER_FOO", "foo")),
         ("", {"ENERGY_LEDGER_API_PORT": "70000"}, {}, "setting_invalid", ("api_port", "65535")),
-        ("", {}, {"log_level": "loud"}, "setting_invalid", ("log_level", "command line", "debug")),
+        ("", {}, {"log_level": "loud"}, "setting_invalid", ("--log-level on the command line", "debug")),
         ("", {}, {"nothing": 1}, "setting_unknown", ("command line", "nothing")),
     ],
 )
@@ -48,6 +65,7 @@ def test_what_is_wrong_is_named(
     assert refusal.value.code == code
     for part in parts:
         assert part in refusal.value.message
+    assert code != "setting_invalid" or "Expected" not in refusal.value.message
 
 
 def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
@@ -58,12 +76,12 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["1", "yes", "True", "ON"])
 def test_yes_in_its_ways(text: str) -> None:
-    assert parse_text("mining", text) is True
+    assert parse_text("mining", text, "here") is True
 
 
 @pytest.mark.parametrize("text", ["0", "no", "False", "OFF"])
 def test_no_in_its_ways(text: str) -> None:
-    assert parse_text("mining", text) is False
+    assert parse_text("mining", text, "here") is False
 
 
 def test_every_setting_is_described_and_its_default_is_within_its_bounds(tmp_path: Path) -> None:

@@ -313,3 +313,18 @@ def test_a_store_refuses_what_does_not_fit() -> None:
     store.fail_next = True
     with pytest.raises(ChainError, match="no room"):
         store.commit(Commit(snapshot=(SnapshotInfo(1, bytes(32), bytes(32)), b"")))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--nodes", "0"), "--nodes: 0 is not a whole number from 1 to 5000"),
+        (("--latency", "-1"), "--latency: -1.0 is not a number from 0 to 60"),
+        (("--partition-hours", "99"), "--partition-hours: 99.0 is not a number from 0 to 24"),
+    ],
+)
+def test_a_street_that_can_not_be_is_refused_by_its_option(
+    arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["simulate", *arguments]) == 2
+    assert message in capsys.readouterr().err
