@@ -17,7 +17,7 @@ from ledger_core.cli.quantities import duration
 from ledger_core.client import NodeClient
 from ledger_core.client.errors import TimedOutError, UnreachableError
 from ledger_core.client.home import Home
-from ledger_core.client.local import local_api
+from ledger_core.client.local import running_api
 from ledger_core.client.waiting import wait_for_record
 from ledger_core.errors import LedgerError
 from ledger_core.keys import KeyFile, Signer, address
@@ -85,7 +85,7 @@ def node_client(arguments: argparse.Namespace) -> NodeClient:
             raise UsageError("name the node: --data DIR, or --url URL with --token-file FILE")
         if arguments.token or arguments.token_file:
             raise UsageError("--token and --token-file go with --url; --data finds the token itself")
-        api = local_api(arguments.data)
+        api = running_api(arguments.data)
         return NodeClient(api.url, api.token, timeout_s=arguments.timeout)
     if arguments.data is not None:
         raise UsageError("--data and --url name two nodes: give one of them")

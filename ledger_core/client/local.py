@@ -45,6 +45,7 @@ __all__ = [
     "parameter_bounds",
     "prepare_founding",
     "prepare_joining",
+    "running_api",
 ]
 
 FOUNDER_ROLES: Final = int(Role.HOME | Role.NODE | Role.AUTHORITY | Role.OPERATOR)
@@ -156,6 +157,14 @@ def local_api(directory: Path) -> LocalApi:
     Raises DirectoryError `node_not_running`, TokenError.
     """
     return LocalApi(DataDirectory(directory).api_address(), load_token(directory))
+
+
+def running_api(directory: Path) -> LocalApi:
+    """Return as `local_api`, but no address that a killed node left: who listens there now is a stranger.
+
+    Raises as `local_api`.
+    """
+    return LocalApi(DataDirectory(directory).running_api_address(), load_token(directory))
 
 
 def _field_named(genesis: Genesis, message: str) -> str:

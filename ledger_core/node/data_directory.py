@@ -16,11 +16,13 @@ Whoever copies the directory copies the node's key: two copies must never run at
 """
 
 import contextlib
+import fcntl
 import logging
+import os
 from pathlib import Path
 from typing import Final
 
-from ledger_core.chain.store.files import DATABASE, locked, sync_directory
+from ledger_core.chain.store.files import DATABASE, LOCK, locked, sync_directory
 from ledger_core.chain.store.opening import open_store
 from ledger_core.community import Genesis, decode_genesis, encode_genesis
 from ledger_core.errors import LedgerError
@@ -157,15 +159,47 @@ class DataDirectory:
 
         Raises DirectoryError `node_not_running` where no node has said so.
         """
-        path = self.file(API_ADDRESS)
         try:
-            return path.read_text(encoding="utf-8").strip()
+            return self.file(API_ADDRESS).read_text(encoding="utf-8").strip()
         except OSError as error:
-            raise DirectoryError(
-                "node_not_running",
-                f"no node runs on {self.path}: start it with energy-ledger node --data {self.path}",
-                path=str(self.path),
-            ) from error
+            raise self._not_running() from error
+
+    def running_api_address(self) -> str:
+        """Return as `api_address`, where a process holds the directory still.
+
+        A node that was killed leaves its address behind, and by then somebody else may listen there.
+        """
+        url = self.api_address()
+        if self._forget_if_free():
+            raise self._not_running()
+        return url
+
+    def _not_running(self) -> DirectoryError:
+        return DirectoryError(
+            "node_not_running",
+            f"no node runs on {self.path}: start it with energy-ledger node --data {self.path}",
+            path=str(self.path),
+        )
+
+    def _forget_if_free(self) -> bool:
+        """Forget where the API was if no process holds the directory; return whether that is so."""
+        try:
+            descriptor = os.open(self.file(LOCK), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            # Nobody can tell: whoever asks there finds out.
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        else:
+            # No node can start just now. The next one who looks must not stand in its way again.
+            self.forget_api_address()
+            return True
+        finally:
+            os.close(descriptor)
 
 
 def _is_address(path: Path, number: int, line: str) -> bool:

@@ -1,6 +1,8 @@
 """The node in the test's own process: what happens when one of its parts fails."""
 
 import asyncio
+import errno
+import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -128,6 +130,18 @@ async def test_an_address_is_told_as_soon_as_the_disk_takes_it(
         node._in_trouble(OSError(28, "No space left on device"))
         await eventually(in_the_way.exists)
         assert (await status(tmp_path)).disk_trouble is None
+
+
+async def test_an_address_of_the_time_before_is_gone_where_no_other_can_be_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_directory: DataDirectory, _url: str) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / "api-address").write_text("http://127.0.0.1:1\n")
+    monkeypatch.setattr(DataDirectory, "tell_api_address", full)
+    async with running(tmp_path):
+        assert not (tmp_path / "api-address").exists()
 
 
 async def test_an_address_that_stays_untold_is_no_trouble_with_the_disk(

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import fcntl
 import os
 import stat
 import tempfile
@@ -24,6 +25,7 @@ from ledger_core.client.local import (
     parameter_bounds,
     prepare_founding,
     prepare_joining,
+    running_api,
 )
 from ledger_core.community import Parameters, encode_genesis
 from ledger_core.errors import ChainError, LedgerError, RecordError
@@ -188,6 +190,42 @@ def test_the_api_of_a_node_that_runs_is_found(tmp_path: Path) -> None:
     directory.forget_api_address()
     with pytest.raises(DirectoryError):
         directory.api_address()
+
+
+def test_the_address_that_a_killed_node_left_is_not_taken(tmp_path: Path) -> None:
+    with pytest.raises(DirectoryError, match="no node runs"):
+        running_api(tmp_path)
+    directory = DataDirectory(tmp_path)
+    (tmp_path / "api.token").write_text("x" * 43)
+    (tmp_path / "api.token").chmod(0o600)
+    with locked(tmp_path):
+        directory.tell_api_address("http://127.0.0.1:1")
+        assert running_api(tmp_path) == local_api(tmp_path)
+    for lock_is_there in (True, False):
+        directory.tell_api_address("http://127.0.0.1:1")
+        if not lock_is_there:
+            (tmp_path / "chain.lock").unlink()
+        with pytest.raises(DirectoryError, match=f"energy-ledger node --data {tmp_path}") as refusal:
+            running_api(tmp_path)
+        assert refusal.value.code == "node_not_running"
+        # Whoever asks next does not try the lock, which a node may be taking by then.
+        assert (tmp_path / "api-address").exists() == (not lock_is_there)
+
+
+def test_a_lock_that_tells_nothing_is_no_reason_to_ask_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    directory = DataDirectory(tmp_path)
+    (tmp_path / "chain.lock").touch()
+    directory.tell_api_address("http://127.0.0.1:1")
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert directory.running_api_address() == "http://127.0.0.1:1"
+    (tmp_path / "chain.lock").unlink()
+    (tmp_path / "chain.lock").symlink_to("chain.lock")
+    assert directory.running_api_address() == "http://127.0.0.1:1"
 
 
 # Its own computer

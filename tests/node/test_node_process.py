@@ -103,6 +103,27 @@ async def test_a_signal_ends_it_and_it_goes_on_after_a_restart(lone: NodeProcess
     await until(lambda: _final(lone, after.tip.height), "it votes again", lambda: lone.log)
 
 
+async def test_the_token_of_a_killed_node_goes_to_nobody(lone: NodeProcess) -> None:
+    """Whoever listens where its API was is a stranger."""
+    await lone.start()
+    address = lone.directory / "api-address"
+    left = address.read_text()
+    await lone.crash()
+    assert address.read_text() == left
+    heard = asyncio.Event()
+    port = int(left.rsplit(":", 1)[1])
+    async with await asyncio.start_server(lambda _reader, _writer: heard.set(), "127.0.0.1", port):
+        told = await asyncio.to_thread(run_command, "status", "--data", lone.directory, "--json")
+        assert '"code": "node_not_running"' in told.error
+        assert not heard.is_set()
+        # Nor once it runs elsewhere.
+        address.write_text(left)
+        await lone.start()
+        assert address.read_text() != left
+        await asyncio.to_thread(run_command, "status", "--data", lone.directory)
+        assert not heard.is_set()
+
+
 async def test_a_second_signal_hurries_it(tmp_path: Path) -> None:
     async with street(tmp_path, 2) as homes:
         # The other side stands still: a farewell in good order would take its time.
