@@ -19,6 +19,7 @@ from msgspec import Struct
 from ledger_core.errors import LedgerError
 from ledger_core.node.config import Settings
 from ledger_core.node.data_directory import DataDirectory
+from ledger_core.node.log_limits import limit_callers
 from ledger_core.node.node import Node
 
 _LOGGER: Final = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ def start_log(level: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("ledger_core").setLevel(level.upper())
+    limit_callers()
 
 
 async def _serve(directory: Path, settings: Settings, orders: Orders) -> None:

@@ -12,10 +12,11 @@ import aiohttp
 import pytest
 from aiohttp.http_parser import HttpRequestParserPy
 
+from ledger_core.node.api import openapi
 from ledger_core.node.api.guard import ApiLimits
 from ledger_core.node.api.routes import STREAM_PATH
 from tests.core.actions import street
-from tests.node.api_world import AUTHORIZED, TOKEN, ApiWorld, api_world
+from tests.node.api_world import AUTHORIZED, TOKEN, ApiWorld, api_world, require_schema
 
 LIMIT_S = 30.0
 SERVER_LOGGER = "ledger_core.node.api.server"
@@ -221,6 +222,51 @@ async def test_a_stranger_gets_one_answer_and_gives_its_place_back(api: ApiWorld
     assert told.count(b"HTTP/1.1 401") == 1
     assert (b"the token is wrong; " in told) == bool(header)
     writer.close()
+
+
+BEGINNING = b"GET /v1/status HTTP/1.1\r\nHost: x\r\n"
+
+
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\nhello\r\n0\r\n\r\n"
+FLOWERS = b"Expect: flowers\r\n"
+MALFORMED = {
+    "garbage": (b"\x00\x01\x02\r\n\r\n", 400),
+    "TLS": (b"\x16\x03\x01\x00\xc8\x01\x00\x00\xc4\x03\x03\r\n\r\n", 400),
+    "negative length": (BEGINNING + b"Content-Length: -5\r\n\r\n", 400),
+    "long header": (BEGINNING + b"X: " + b"a" * 20_000 + b"\r\n\r\n", 400),
+    "many headers": (BEGINNING + b"X: y\r\n" * 1000 + b"\r\n", 400),
+    "bad chunk": (CHUNKED, 400),
+    "bad address": (b"GET http://[::1/v1/status HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+    "expectation": (BEGINNING + FLOWERS + b"\r\n", 417),
+    "expectation elsewhere": (b"GET /nothing HTTP/1.1\r\nHost: x\r\n" + FLOWERS + b"\r\n", 417),
+    "expectation with a body": (POST + FLOWERS + b"Content-Length: 2\r\n\r\n{}", 417),
+}
+
+
+@pytest.mark.parametrize("what", MALFORMED)
+async def test_what_is_no_request_is_answered_in_json(api: ApiWorld, what: str) -> None:
+    request_, status = MALFORMED[what]
+    found, content_type, body = await answer_to(api, request_)
+    document = openapi.document()
+    assert (found, content_type) == (status, "application/json")
+    told = json.loads(body)
+    require_schema(told, document["components"]["schemas"]["Problem"], document)
+    assert told["code"] == ("request_malformed" if status == 400 else "http_error")
+    assert not {"\n", "^"} & set(told["message"])
+    assert len(told["message"]) < 300
+
+
+async def test_a_mistake_outside_the_handlers_is_answered_in_json(
+    api: ApiWorld, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise KeyError("a mistake")
+
+    monkeypatch.setattr("ledger_core.node.api.server.internal_problem", fail)
+    monkeypatch.setattr(api.server._guard, "admit", fail)
+    status, content_type, body = await answer_to(api, GET)
+    assert (status, content_type, json.loads(body)["code"]) == (500, "application/json", "internal_error")
+    assert "Traceback" in caplog.text
 
 
 def _complaints(caplog: pytest.LogCaptureFixture) -> list[str]:

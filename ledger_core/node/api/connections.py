@@ -6,6 +6,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from ledger_core.node.api.guard import ApiLimits, RefusedError
+from ledger_core.node.api.problems import http_problem, internal_problem, malformed
 
 _LINGERING_S: Final = 1.0
 """Time for the rest of a refused body."""
@@ -92,3 +93,24 @@ class Connection(web.RequestHandler):
         if self._link is not None:
             self._places.leave(self._link)
         super().connection_lost(exc)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what never reached a handler, or made aiohttp fail, in JSON."""
+        # Logs it, and raises where an answer is under way already.
+        super().handle_error(request, status, exc, message)
+        answer = malformed(status, message or "") if status < 500 else internal_problem()
+        answer.force_close()
+        return answer
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send an answer; what aiohttp refused before any middleware (an unknown Expect) goes out as JSON."""
+        answer = http_problem(resp, request) if isinstance(resp, web.HTTPException) else resp
+        return await super().finish_response(request, answer, start_time)

@@ -70,6 +70,12 @@ def _http_error(error: web.HTTPException, request: web.BaseRequest) -> LedgerErr
             return LedgerError("http_error", error.reason)
 
 
+def malformed(status: int, reason: str) -> web.Response:
+    """Return the answer to bytes that are no request."""
+    text = f"this is no HTTP request that the node understands: {on_one_line(reason)}"
+    return problem(status, LedgerError("request_malformed", text))
+
+
 def internal_problem() -> web.Response:
     """Return the answer where the program itself failed."""
     return problem(500, LedgerError("internal_error", "a mistake in the program; the node's log tells more"))
@@ -77,5 +83,6 @@ def internal_problem() -> web.Response:
 
 def on_one_line(fault: object) -> str:
     """Return a fault's text on one line of bounded length."""
-    words = " ".join(str(fault).split())
+    # The parser points at a column with a line that holds nothing else.
+    words = " ".join(str(fault).split()).removesuffix(" ^")
     return words if len(words) <= _SHOWN else words[: _SHOWN - 1] + "…"
