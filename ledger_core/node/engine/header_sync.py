@@ -19,6 +19,8 @@ from ledger_core.records.block import decode_header, header_hash
 FIRST_HEADERS = 256
 """Asked for at first, so that bodies come soon; then ever more, made ready while the chain is busy."""
 MAX_DEFERRED = 64
+ASK_AGAIN_S = 60.0
+"""A peer whose next block is from the future is asked again when that may be right, or after this time."""
 UNASKED_POINTS = 20.0
 UNSHOWN_POINTS = 60.0
 FOREIGN_POINTS = 20.0
@@ -41,16 +43,20 @@ class HeaderSync:
         self.shown: dict[bytes, bytes] = {}
         """The highest block that each peer showed to be on its branch."""
         self._deferred: dict[bytes, tuple[SealedHeader, bytes, int]] = {}
+        self._ahead: dict[bytes, float] = {}
+        """Peers whose next block is from the future by this node's clock: until when they are not asked."""
 
     def peer_left(self, peer_id: bytes) -> None:
         """Forget a peer."""
         self._asked.pop(peer_id, None)
         self._paused.discard(peer_id)
+        self._ahead.pop(peer_id, None)
         self.shown.pop(peer_id, None)
 
     def next_time(self) -> float | None:
         """Return when something is due."""
-        return min((until for until, _, _ in self._asked.values()), default=None)
+        answers = (until for until, _, _ in self._asked.values())
+        return min((*answers, *self._ahead.values()), default=None)
 
     def next_deferred(self, limit_s: int) -> float | None:
         """Return when the first block from the future may be right."""
@@ -89,7 +95,7 @@ class HeaderSync:
             self._hub.blame(peer.id, UNASKED_POINTS, "headers that nobody asked for", now)
             return
         previous: bytes | None = None
-        full = False
+        code: str | None = None
         for sealed in message.headers:
             header = decode_header(sealed.header)
             if previous is not None and header.previous != previous:
@@ -100,14 +106,17 @@ class HeaderSync:
                 self._below_final(peer, now)
                 return
             if code is not None:
-                full = code == "no_room"
                 break
             previous = header_hash(sealed.header)
         if peer.id not in self._hub.peers:
             return
         # Bodies first: the peer looks for further headers while this node is busy with them.
         self._changed(now)
-        more = full or len(message.headers) >= asked[2]
+        if code == "time_too_new":
+            # The clock that is wrong may be this node's: nobody is blamed for what it does not take yet.
+            self._ahead[peer.id] = now + ASK_AGAIN_S
+            return
+        more = code == "no_room" or len(message.headers) >= asked[2]
         self._go_on(peer, asked[1], now, more=more)
 
     def tip_changed(self, now: float) -> None:
@@ -120,16 +129,22 @@ class HeaderSync:
                     self._ask(peer, now)
 
     def tick(self, now: float, limit_s: int) -> None:
-        """Give up on late answers, and try blocks again that came from the future."""
+        """Give up on late answers, and try blocks and branches again that came from the future."""
         for peer_id, (until, _, _) in list(self._asked.items()):
             if until <= now:
                 del self._asked[peer_id]
                 self._hub.blame(peer_id, SILENT_POINTS, "requests for headers without an answer", now)
         ripe = [key for key, (_, _, time) in self._deferred.items() if time <= now + limit_s]
+        waiting = [peer_id for peer_id, until in self._ahead.items() if ripe or until <= now]
         for key in ripe:
             sealed, peer_id, _ = self._deferred.pop(key)
             if self._add(peer_id, sealed, now) is None:
                 self._changed(now)
+        for peer_id in waiting:
+            self._ahead.pop(peer_id, None)
+            peer = self._hub.peers.get(peer_id)
+            if peer is not None:
+                self.consider(peer, now)
 
     def _go_on(self, peer: Peer, claimed: int, now: float, *, more: bool) -> None:
         best = self._tree.get(self.shown.get(peer.id, b""))
@@ -143,7 +158,7 @@ class HeaderSync:
             self._hub.blame(peer.id, UNSHOWN_POINTS, reason, now)
 
     def _ask(self, peer: Peer, now: float) -> None:
-        if peer.id in self._asked or peer.id in self._paused:
+        if peer.id in self._asked or peer.id in self._paused or peer.id in self._ahead:
             return
         best = self._tree.get(self.shown.get(peer.id, b""))
         locator = self._chain_locator() if best is None else self._locator_from(best)
@@ -193,6 +208,7 @@ class HeaderSync:
     def _show(self, peer_id: bytes, block_hash: bytes) -> None:
         if peer_id in self._hub.peers:
             self.shown[peer_id] = block_hash
+            self._ahead.pop(peer_id, None)
 
     def _defer(self, peer_id: bytes, sealed: SealedHeader) -> None:
         if len(self._deferred) < MAX_DEFERRED:
