@@ -2,6 +2,8 @@
 
     main              the program: groups, exit codes, errors in one line
     frame             what a group of commands registers itself with
+    usage             what is wrong with a command line
+    refusal_text      what a node refuses, in people's units
     output            data as JSON or as lines, safe to print
     progress          how far long work has come, on standard error
     passphrases       asking for a passphrase, or reading its file

@@ -8,12 +8,14 @@ from ledger_core.cli.quantities import (
     show_energy,
     show_id,
     show_money,
+    show_power,
     show_price,
     show_quantity,
     show_time,
     show_window,
 )
 from ledger_core.cli.record_view import role_names
+from ledger_core.cli.refusal_text import people_text
 from ledger_core.client.views import EventView
 from ledger_core.keys import address
 
@@ -46,7 +48,7 @@ def _member(data: Data, _: str) -> str:
 
 
 def _asset(data: Data, _: str) -> str:
-    state = f"gives up to {data['rating_w']} W" if data["rating_w"] else "is retired"
+    state = f"gives up to {show_power(data['rating_w'])}" if data["rating_w"] else "is retired"
     return f"asset {show_id(data['asset'])} of {_who(data['owner'])} {state}"
 
 
@@ -73,6 +75,10 @@ def _slot(data: Data, currency: str) -> str:
 def _waits(data: Data, _: str) -> str:
     what = "bids" if data["bid"] else "proposes other terms"
     return f"{_who(data['author'])} {what} for offer {show_id(data['offer'])}: {show_id(data['acceptance'])}"
+
+
+def _why(data: Data) -> str:
+    return people_text(data["code"], data["message"])
 
 
 def _money(data: Data, currency: str) -> str:
@@ -104,8 +110,8 @@ _TEXTS: Final[Mapping[str, Callable[[Data, str], str]]] = {
     ),
     "node_punished": lambda data, _: f"{_who(data['member'])} lost the role node: {data['offence']}",
     "checkpoint_final": lambda data, _: f"block {data['height']} is final",
-    "record_contested": lambda data, _: f"record {show_id(data['record'])} is beaten: {data['message']}",
-    "record_lost": lambda data, _: f"record {show_id(data['record'])} became impossible: {data['message']}",
+    "record_contested": lambda data, _: f"record {show_id(data['record'])} is beaten: {_why(data)}",
+    "record_lost": lambda data, _: f"record {show_id(data['record'])} became impossible: {_why(data)}",
     "voting_stopped": lambda data, _: f"the node votes no more: {data['reason']}",
     "branch_parted": lambda data, _: f"other blocks are final to the node {_who(data['node'])}",
     "clock_doubted": lambda data, _: f"the node doubts its clock: {data['reason']}",

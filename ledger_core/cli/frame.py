@@ -5,15 +5,17 @@ from collections.abc import Callable
 from typing import Any, NoReturn, Self
 
 from ledger_core import __version__
+from ledger_core.cli.refusal_text import people_text
+from ledger_core.cli.usage import UsageError
+from ledger_core.client import RefusedError
+from ledger_core.errors import RuleError
+
+__all__ = ["PROGRAM", "Group", "Handler", "Parser", "Program", "UsageError", "add_force"]
 
 PROGRAM = "energy-ledger"
 
 type Handler = Callable[[argparse.Namespace], None]
 """Does a command's work; it prints its result, and fails by raising LedgerError, OSError or UsageError."""
-
-
-class UsageError(Exception):
-    """Flags or arguments that don't go together; the program ends with exit code 2."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -41,7 +43,7 @@ class Group:
         With `json` the command has a flag `--json`, and its handler looks at `arguments.json`.
         """
         parser = self._commands.add_parser(name, help=summary, description=_sentence(summary))
-        parser.set_defaults(handler=handler, json=False)
+        parser.set_defaults(handler=_for_people(handler), json=False)
         parser.add_argument(
             "--debug", action="store_true", help="show where in the program an error came from"
         )
@@ -77,6 +79,20 @@ class Program:
 def add_force(parser: argparse.ArgumentParser) -> None:
     """Add the flag that every command needs that can replace a file."""
     parser.add_argument("--force", action="store_true", help="replace the file if it exists")
+
+
+def _for_people(handler: Handler) -> Handler:
+    """Return a handler whose refusals are in people's units, unless a program asked."""
+
+    def run(arguments: argparse.Namespace) -> None:
+        try:
+            handler(arguments)
+        except (RefusedError, RuleError) as error:
+            if not arguments.json:
+                error.message = people_text(error.code, error.message)
+            raise
+
+    return run
 
 
 def _sentence(summary: str) -> str:

@@ -8,7 +8,7 @@ from ledger_core.cli.event_text import concerns, event_line
 from ledger_core.cli.frame import Program, UsageError
 from ledger_core.cli.input_files import public_key_of
 from ledger_core.cli.output import show
-from ledger_core.cli.quantities import moment, show_time
+from ledger_core.cli.quantities import past_moment, show_time
 from ledger_core.client import NodeClient
 from ledger_core.client.views import EventsQuery, EventView
 
@@ -21,7 +21,9 @@ def register(program: Program) -> None:
     whose = history.add_mutually_exclusive_group()
     add_member(whose, "whom it concerns")
     whose.add_argument("--all", action="store_true", help="what concerns anybody")
-    history.add_argument("--since", metavar="TIME", help="only what happened after it")
+    history.add_argument(
+        "--since", metavar="TIME", help="only what happened after it; 2d: in the last two days"
+    )
     history.add_argument("--limit", metavar="N", type=int, default=50, help="the last N (otherwise 50)")
     add_node(history)
 
@@ -29,7 +31,7 @@ def register(program: Program) -> None:
 def _history(arguments: argparse.Namespace) -> None:
     if not 1 <= arguments.limit <= MAX_LIMIT:
         raise UsageError(f"--limit: a number from 1 to {MAX_LIMIT} is needed, not {arguments.limit}")
-    since = None if arguments.since is None else moment(arguments.since, "--since")
+    since = None if arguments.since is None else past_moment(arguments.since, "--since")
 
     async def work(client: NodeClient) -> None:
         member = None

@@ -26,6 +26,7 @@ from ledger_core.records.invitations import InvitationError, InvitationLink, dec
 from ledger_core.records.types import Location
 
 _MAX_TEXT: Final = 100_000
+_MAX_SHOWN: Final = 80
 _LOOK_AGAIN_S: Final = 0.25
 _REFUSED_FOR_GOOD: Final = frozenset(
     {
@@ -104,6 +105,11 @@ def _text(source: str) -> str:
     if not source.upper().lstrip().startswith("ELINVITE") and Path(source).is_file():
         with Path(source).open(encoding="utf-8", errors="replace") as file:
             return file.read(_MAX_TEXT)
+    if not source.upper().lstrip().startswith("ELINVITE"):
+        raise InvitationError(
+            "invitation_text_prefix",
+            f"{source[:_MAX_SHOWN]!a} is neither an invitation (ELINVITE-1-...) nor a file that holds one",
+        )
     return source
 
 

@@ -10,7 +10,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Final
 
-from ledger_core.cli.frame import UsageError
+from ledger_core.cli.usage import UsageError
 from ledger_core.records.types import Location
 from ledger_core.units import MICRO
 
@@ -84,11 +84,19 @@ def moment(text: str, name: str, now: int | None = None) -> int:
             return _clock_time(clock, seconds)
         return _instant(datetime.fromisoformat(text))
     except (ValueError, OverflowError, OSError) as error:
-        reason = str(error) if isinstance(error, _UnclearTimeError) else "it is none"
+        reason = f" ({error})" if isinstance(error, _UnclearTimeError) else ""
         raise UsageError(
             f"{name}: {text!a} is not a time such as 14:00, 'tomorrow 14:00', '2026-11-22 14:00', "
-            f"2026-11-22T14:00+01:00 or +90min ({reason})"
+            f"2026-11-22T14:00+01:00 or +90min{reason}"
         ) from error
+
+
+def past_moment(text: str, name: str, now: int | None = None) -> int:
+    """Return UTC seconds of a time that has been: as `moment`, or a span such as `2d` for so long ago."""
+    found = _WITH_UNIT.fullmatch(text.strip())
+    if found is None or found[2].lower() not in _DURATION:
+        return moment(text, name, now)
+    return (int(time.time()) if now is None else now) - duration(text, name)
 
 
 class _UnclearTimeError(ValueError):
@@ -143,6 +151,11 @@ def show_quantity(quantity: int, basis: str) -> str:
 def show_money(micro: int, currency: str) -> str:
     """Return an amount with at least two decimals, and all that it has."""
     return f"{_decimals(micro)} {currency}"
+
+
+def show_amount(micro: int) -> str:
+    """Return an amount or a price where its currency is not known."""
+    return _decimals(micro)
 
 
 def show_price(micro: int, currency: str, basis: str) -> str:

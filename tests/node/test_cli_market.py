@@ -147,7 +147,11 @@ async def test_a_wrong_offer_is_refused_with_what_would_be_right(
 
 async def test_refusals_of_rules_and_ids(cli: CliWorld) -> None:
     done = await cli("offer", "--energy", "90", *HOUR, "--price", "0.2", "--key", cli.key("anna"))
-    assert (done.code, "10000 W left" in done.err or "W left" in done.err) == (1, True), done.err
+    assert (done.code, "kW wanted in the slot from " in done.err) == (1, True), done.err
+    assert "10 kW left" in done.err
+    given = ("offer", "--energy", "90", *HOUR, "--price", "0.2", "--key", cli.key("anna"))
+    # Programs get the node's own words and figures.
+    assert "10000 W left" in (await cli(*given, "--json")).error
     for part, message in (
         ("12", "at least its first four"),
         ("abcd", "no offer open"),

@@ -401,7 +401,13 @@ def test_invitations_that_can_not_be_used(tmp_path: Path, monkeypatch: pytest.Mo
     assert "expired" in run_command(*given, "-").error
     monkeypatch.setattr(sys, "stdin", io.StringIO(text[:-3]))
     assert "3 are missing" in run_command(*given, "-").error
-    assert "an invitation starts with" in run_command(*given, "nonsense").error
+    assert (
+        "'nonsense' is neither an invitation (ELINVITE-1-...) nor a file"
+        in run_command(*given, "nonsense").error
+    )
+    assert "an invitation starts with" in run_command(*given, "ELINVITE-").error
+    (tmp_path / "empty").touch()
+    assert "an invitation starts with" in run_command(*given, tmp_path / "empty").error
     assert not (tmp_path / "dora").exists()
 
 
@@ -424,7 +430,8 @@ def test_a_node_that_can_not_be_asked(arguments: tuple[str, ...], code: int, mes
 
 async def test_a_wrong_token(cli: CliWorld) -> None:
     answer = await asyncio.to_thread(run_command, "status", "--url", cli.api.server.url, "--token", "wrong")
-    assert "node's token" in answer.error
+    assert "this is not the token of the node" in answer.error
+    assert "--token-file" in answer.error
 
 
 async def test_a_double_vote_is_handed_in(cli: CliWorld) -> None:

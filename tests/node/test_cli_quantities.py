@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 
 from ledger_core.cli import quantities
 from ledger_core.cli.frame import UsageError
-from ledger_core.cli.quantities import duration, energy, moment, money, power, show_time, show_window
+from ledger_core.cli.quantities import (
+    duration,
+    energy,
+    moment,
+    money,
+    past_moment,
+    power,
+    show_time,
+    show_window,
+)
+from ledger_core.cli.refusal_text import people_text
 from ledger_core.cli.tables import columns
 
 NOW = 1_795_269_600
@@ -112,11 +122,11 @@ def test_times_as_people_write_them(text: str, value: int) -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("25:00", "it is none"),
-        ("noon", "it is none"),
-        ("", "it is none"),
+        ("25:00", "or +90min"),
+        ("noon", "or +90min"),
+        ("", "or +90min"),
         ("+5", "time span"),
-        ("2026-02-30 10:00", "it is none"),
+        ("2026-02-30 10:00", "or +90min"),
         ("2026-10-25 02:30", "comes twice"),
         ("2026-03-29 02:30", "does not come"),
         ("2026-11-21 15:00:00.5", "whole seconds"),
@@ -128,6 +138,60 @@ def test_times_that_are_none_or_unclear(text: str, why: str) -> None:
     with pytest.raises(UsageError, match="--from: ") as caught:
         moment(text, "--from", NOW)
     assert why in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("90min", NOW - 5400), ("2d", NOW - 172_800), ("16:00", NOW + 3600), ("+1h", NOW + 3600)],
+)
+def test_times_that_have_been(text: str, value: int) -> None:
+    assert past_moment(text, "--since", NOW) == value
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "shown"),
+    [
+        (
+            "funds_insufficient",
+            "60000000 micro-currency are needed, 12500000 are left",
+            "60.00 are needed, 12.50 are left",
+        ),
+        (
+            "compensation_too_low",
+            "ending alone costs at least 100000 micro-currency, or",
+            "ending alone costs at least 0.10, or",
+        ),
+        (
+            "power_unavailable",
+            f"400000 W wanted in the slot from {NOW}, 20000 W left",
+            "400 kW wanted in the slot from 2026-11-21 15:00, 20 kW left",
+        ),
+        ("energy_unavailable", "4500 Wh wanted, 0 Wh left", "4.5 kWh wanted, 0 kWh left"),
+        (
+            "reading_early",
+            f"the boundary {NOW + 900} lies after the reading's creation {NOW}",
+            "the boundary 2026-11-21 15:15 lies after the reading's creation 2026-11-21 15:00",
+        ),
+        (
+            "bid_above_ceiling",
+            "the bid of 250000 exceeds the ceiling of 200000",
+            "0.25 exceeds the ceiling of 0.20",
+        ),
+        ("slot_misaligned", "a multiple of the slot of 900 s", "a multiple of the slot of 900 s"),
+        (
+            "unauthorized",
+            "this is not the token",
+            "give its api.token with --token-file",
+        ),
+        (
+            "os_error",
+            "[Errno 28] No space left on device",
+            "[Errno 28] No space left on device; energy-ledger status",
+        ),
+    ],
+)
+def test_refusals_in_people_s_units(code: str, message: str, shown: str) -> None:
+    assert shown in people_text(code, message)
 
 
 def test_the_clock_itself_is_used_where_no_time_is_given() -> None:

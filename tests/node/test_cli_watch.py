@@ -31,6 +31,8 @@ from tests.core.world import World, signer
 from tests.node.api_world import TOKEN
 from tests.node.cli_world import CliWorld, cli_world
 from tests.node.home_world import home_world
+from tests.node.peer_world import free_ports
+from tests.node.processes import QUICK, make_street
 
 NOW = 1_795_269_600
 KEY = World()["anna"].id.hex()
@@ -67,7 +69,7 @@ def test_events_in_words() -> None:
         (event("member_changed", member=KEY, roles=3, admitted=True), "joined as home, node"),
         (event("member_changed", member=KEY, roles=1, admitted=False), "is home now"),
         (event("member_changed", member=KEY, roles=0, admitted=False), "was revoked"),
-        (event("asset_changed", asset=trade, owner=KEY, rating_w=5), "gives up to 5 W"),
+        (event("asset_changed", asset=trade, owner=KEY, rating_w=5), "gives up to 0.005 kW"),
         (event("asset_changed", asset=trade, owner=KEY, rating_w=0), "is retired"),
         (event("offer_opened", offer=trade, author=KEY), f"offer abababababab by {who}"),
         (event("offer_closed", offer=trade, author=KEY, reason="taken"), "closed: taken"),
@@ -90,6 +92,7 @@ def test_events_in_words() -> None:
         (event("checkpoint_final", height=8, hash=trade), "block 8 is final"),
         (event("record_contested", record=trade, code="x", message="taken", details={}), "is beaten: taken"),
         (event("record_lost", record=trade, code="x", message="too late", details={}), "too late"),
+        (event("record_lost", record=trade, code="x", message="40 W left", details={}), "0.04 kW left"),
         (event("voting_stopped", reason="two nodes"), "two nodes"),
         (event("branch_parted", node=KEY, final=8, own_final=4), "other blocks are final to the node"),
         (event("clock_doubted", reason="off"), "off"),
@@ -265,6 +268,42 @@ async def test_events_after_a_cursor_as_lines(cli: CliWorld) -> None:
         assert b"pays 5.00 EUR to" in await process.stdout.readline()
         process.send_signal(signal.SIGINT)
         assert await process.wait() == 0
+
+
+@pytest.mark.parametrize("killed", [False, True])
+async def test_a_node_that_is_elsewhere_after_a_restart_is_found_again(tmp_path: Path, killed: bool) -> None:
+    homes = await make_street(tmp_path, 1, QUICK)
+    node = homes[0].node
+    before, after = free_ports(2)
+    node.settings["api_port"] = before
+    await node.start()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "ledger_core.cli", "watch", "--json", "--data", str(node.directory)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        async with asyncio.timeout(60):
+            assert json.loads(await process.stdout.readline())
+            await (node.crash() if killed else node.stop())
+            assert b"link to the node is lost" in await process.stderr.readline()
+            node.settings["api_port"] = after
+            await node.start()
+            assert b"link to the node is back" in await process.stderr.readline()
+            since = (await node.status()).tip.height
+            while (json.loads(await process.stdout.readline())["height"] or 0) <= since:
+                pass
+            process.send_signal(signal.SIGINT)
+            _, left = await process.communicate()
+            # That it ends is no news.
+            assert (process.returncode, left) == (0, b"")
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        await homes.close()
 
 
 async def test_a_node_that_refuses_ends_the_view(cli: CliWorld) -> None:
