@@ -299,3 +299,11 @@ def test_a_missing_dictionary_and_cut_off_bytes_are_named() -> None:
     reader._data = data[:-1]
     with pytest.raises(ColumnsError, match="missing at the end"):
         reader.take(reader.root)
+
+
+def test_times_far_apart_come_out_as_they_went_in() -> None:
+    """No valid chain has them; what follows from such a time does not fit into a header."""
+    first = Header(0, 0, bytes(32), bytes(32), 0, bytes(32), (1 << 60) + 1, 0, bytes(32), 0)
+    blocks = [StoredBlock(header.encode(), bytes(64), None) for header in (first, replace(first, time=1))]
+    book = KeyBook()
+    assert decode_segment(encode_segment(blocks, place(book), 0), place(book)) == blocks

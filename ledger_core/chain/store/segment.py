@@ -5,6 +5,7 @@ the checkpoint. Version, height, previous hash, target, and (while the bodies ar
 the count follow from the chain; where a header says otherwise, the difference is kept.
 """
 
+import struct
 from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
@@ -40,6 +41,9 @@ _STATE_HASH = _FIELDS.index("state_hash")
 _LONGEST_STEP = 1 << 60
 """A block that is further from the one below, in seconds, has its time written out."""
 
+_UNFIT = (LedgerError, msgspec.MsgspecError, struct.error, ValueError, OverflowError)
+"""What values raise that have no place in a segment, or are not what follows from the chain."""
+_DAMAGE = (*_UNFIT, LookupError, TypeError)
 
 SIGNATURE_BYTES = 64
 
@@ -68,7 +72,7 @@ def encode_segment(blocks: Sequence[StoredBlock], place: Place, parent_time: int
             data = _Encoder(place, trusting=trusting, whole=whole).encode(blocks, parent_time)
             if decode_segment(data, place) == list(blocks):
                 return data
-        except (ColumnsError, LedgerError, msgspec.MsgspecError, ValueError, OverflowError) as error:
+        except _UNFIT as error:
             last_error = error
         place.context.book.forget_after(known)
     raise ColumnsError("the blocks can't be packed") from last_error
@@ -82,7 +86,7 @@ def decode_segment(data: bytes, place: Place) -> list[StoredBlock]:
         return _Decoder(data, place).decode()
     except ColumnsError:
         raise
-    except (LedgerError, LookupError, TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
+    except _DAMAGE as error:
         raise ColumnsError(f"not a segment: {error}") from error
 
 
