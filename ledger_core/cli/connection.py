@@ -85,8 +85,8 @@ def node_client(arguments: argparse.Namespace) -> NodeClient:
             raise UsageError("name the node: --data DIR, or --url URL with --token-file FILE")
         if arguments.token or arguments.token_file:
             raise UsageError("--token and --token-file go with --url; --data finds the token itself")
-        api = running_api(arguments.data)
-        return NodeClient(api.url, api.token, timeout_s=arguments.timeout)
+        find = partial(_place, arguments.data)
+        return NodeClient(*find(), timeout_s=arguments.timeout, find=find)
     if arguments.data is not None:
         raise UsageError("--data and --url name two nodes: give one of them")
     token = arguments.token
@@ -95,6 +95,11 @@ def node_client(arguments: argparse.Namespace) -> NodeClient:
     if not token:
         raise UsageError("--url needs the node's token: --token-file FILE, or --token TOKEN")
     return NodeClient(arguments.url, token, timeout_s=arguments.timeout)
+
+
+def _place(directory: Path) -> tuple[str, str]:
+    api = running_api(directory)
+    return api.url, api.token
 
 
 def ask(arguments: argparse.Namespace, work: Work) -> None:

@@ -12,7 +12,7 @@ from typing import Final
 from ledger_core.cli.connection import add_member, add_node, member_of, node_client, plain
 from ledger_core.cli.event_text import event_line
 from ledger_core.cli.frame import Program
-from ledger_core.cli.output import as_json, one_line
+from ledger_core.cli.output import as_json, note, one_line
 from ledger_core.cli.quantities import show_time
 from ledger_core.cli.watch_view import Picture, page
 from ledger_core.client import ClientError, CursorLostError, NodeClient, RefusedError
@@ -64,13 +64,28 @@ async def _member(client: NodeClient, text: str | None) -> str | None:
 async def _tell(arguments: argparse.Namespace, client: NodeClient) -> None:
     """Print a line per event."""
     currency = (await client.status()).currency
-    async for event in client.stream(arguments.after):
+    async for event in client.stream(arguments.after, on_connection=_Link().changed):
         if arguments.json:
             print(as_json(plain(event)), flush=True)
         else:
             text = event_line(event, currency)
             if text is not None:
                 print(one_line(f"{show_time(event.time)}  {text}"), flush=True)
+
+
+class _Link:
+    """Says on standard error when the link to the node is lost, and when it is back."""
+
+    def __init__(self) -> None:
+        self._lost = False
+
+    def changed(self, connected: bool) -> None:
+        """Tell what is news."""
+        if not connected:
+            note("the link to the node is lost: waiting until it is back")
+        elif self._lost:
+            note("the link to the node is back")
+        self._lost = not connected
 
 
 class _Live:

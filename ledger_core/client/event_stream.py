@@ -2,7 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 
 import aiohttp
 import msgspec
@@ -63,16 +64,13 @@ class EventStream:
         while True:
             try:
                 async with self._transport.socket(PATH, StreamQuery(after=self.cursor)) as socket:
-                    self._tell(True)
-                    try:
+                    with self._connection():
                         async for page in _pages(socket):
                             failures = 0
                             for event in page.items:
                                 yield event
                                 self.cursor = event.cursor
                             self.cursor = page.cursor
-                    finally:
-                        self._tell(False)
             except AnswerInvalidError:
                 raise
             except RefusedError as error:
@@ -82,6 +80,19 @@ class EventStream:
                 pass  # not reached, or too slow: it is tried again
             await asyncio.sleep(self._backoff.pause(failures))
             failures += 1
+
+    @contextmanager
+    def _connection(self) -> Iterator[None]:
+        """Tell that there is a connection, and that it broke: not, that the listener has ended it."""
+        self._tell(True)
+        try:
+            yield
+        except GeneratorExit, asyncio.CancelledError:
+            raise
+        except BaseException:
+            self._tell(False)
+            raise
+        self._tell(False)
 
 
 async def _pages(socket: aiohttp.ClientWebSocketResponse) -> AsyncIterator[Events]:

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from ledger_core.client.errors import AnswerInvalidError, ClientError, refusal
 from ledger_core.client.event_stream import Backoff, EventStream
-from ledger_core.client.transport import Transport
+from ledger_core.client.transport import Find, Transport
 from ledger_core.node.api import model, queries
 from ledger_core.records.codec import Envelope, encode_envelope
 
@@ -31,12 +31,14 @@ class NodeClient:
         *,
         session: aiohttp.ClientSession | None = None,
         timeout_s: float = 10.0,
+        find: Find | None = None,
     ) -> None:
         """Ask the node at a URL; `timeout_s` holds for each request.
 
+        `find` is asked before each of them, in a thread, where the node is by then.
         Raises ClientError `url_invalid`, UnauthorizedError for a text that can be no token.
         """
-        self._transport = Transport(url, token, session, timeout_s)
+        self._transport = Transport(url, token, session, timeout_s, find)
 
     async def close(self) -> None:
         """Close the connections; a session that was given stays open."""

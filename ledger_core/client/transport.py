@@ -1,7 +1,8 @@
 """HTTP to a node: sends a request, and turns every failure into a ClientError."""
 
+import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from enum import Enum
 from typing import Any, Final, Self
@@ -20,6 +21,7 @@ from ledger_core.client.errors import (
     UnreachableError,
     refusal,
 )
+from ledger_core.errors import LedgerError
 from ledger_core.node.api.model import Problem
 
 MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
@@ -28,13 +30,25 @@ SILENT_S: Final = 60.0
 UPGRADE_NEEDED: Final = 426
 
 
+type Find = Callable[[], tuple[str, str]]
+"""Tells, maybe slowly, where the node is by now, and its token; raises LedgerError, OSError where none is."""
+
+
 class Transport:
     """Requests to one node. A session that was given is not closed."""
 
-    def __init__(self, url: str, token: str, session: aiohttp.ClientSession | None, timeout_s: float) -> None:
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        session: aiohttp.ClientSession | None,
+        timeout_s: float,
+        find: Find | None = None,
+    ) -> None:
         """Raises ClientError `url_invalid`, UnauthorizedError for a text that can be no token."""
         self._url = _node_url(url)
         self._headers = _headers(token)
+        self._find = find
         self._session = session
         self._owns_session = session is None
         self._timeout_s = timeout_s
@@ -56,6 +70,7 @@ class Transport:
         self, method: str, path: str, kind: type[A], query: Struct | None = None, body: Struct | None = None
     ) -> A:
         """Send a request and return its answer; raises ClientError."""
+        await self._locate()
         content = None if body is None else msgspec.json.encode(body)
         headers = {**self._headers, **({} if body is None else {"Content-Type": "application/json"})}
         async with (
@@ -84,6 +99,7 @@ class Transport:
     @asynccontextmanager
     async def socket(self, path: str, query: Struct) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
         """Open a WebSocket; raises ClientError."""
+        await self._locate()
         url = self._url.joinpath(*path.strip("/").split("/"))
         async with self._failures():
             try:
@@ -111,6 +127,18 @@ class Transport:
                 # What stood in the way of the WebSocket a moment ago is gone.
                 raise UnreachableError("unreachable", "the node was busy", url=str(self._url)) from error
             raise
+
+    async def _locate(self) -> None:
+        """Learn where the node is by now: after a restart another program may have its port."""
+        if self._find is None:
+            return
+        try:
+            url, token = await asyncio.to_thread(self._find)
+        except LedgerError as error:
+            raise UnreachableError("unreachable", error.message, url=str(self._url)) from error
+        except OSError as error:
+            raise UnreachableError("unreachable", str(error), url=str(self._url)) from error
+        self._url, self._headers = _node_url(url), _headers(token)
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:

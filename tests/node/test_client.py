@@ -23,6 +23,7 @@ from ledger_core.client import (
     UnreachableError,
 )
 from ledger_core.community import decode_genesis
+from ledger_core.errors import LedgerError
 from ledger_core.keys import address
 from ledger_core.node.api import openapi, queries, views
 from ledger_core.node.api.event_log import Entry
@@ -231,6 +232,9 @@ async def test_a_stream_goes_on_through_a_restart_of_the_node(tmp_path: Path) ->
         client = NodeClient(api.server.url, TOKEN)
         stream = client.stream(first, backoff=QUICK, on_connection=told.append)
         reading = asyncio.create_task(take(stream, 30))
+        async with asyncio.timeout(LIMIT_S):
+            while not told:
+                await asyncio.sleep(0.01)
         api.log.append([Entry("test", None, None, 0, {"number": number}) for number in range(10)])
     async with api_world(tmp_path, world, port=port) as api:
         api.log.append([Entry("test", None, None, 0, {"number": number}) for number in range(10, 20)])
@@ -242,6 +246,49 @@ async def test_a_stream_goes_on_through_a_restart_of_the_node(tmp_path: Path) ->
     assert [event.data["number"] for event in found] == list(range(30))
     assert told[0] is True
     assert told.count(False) >= 1
+
+
+async def test_the_node_is_looked_for_before_every_question(tmp_path: Path, api: ApiWorld) -> None:
+    places: list[Any] = []
+
+    def find() -> tuple[str, str]:
+        place = places.pop(0)
+        if isinstance(place, Exception):
+            raise place
+        return place, TOKEN
+
+    async with NodeClient("http://127.0.0.1:9", TOKEN, find=find) as client:
+        places.append(api.server.url)
+        status = await client.status()
+        for lost, text in (
+            (LedgerError("node_not_running", "no node runs on anna"), "no node runs on anna"),
+            (OSError(5, "Input/output error"), "Input/output error"),
+        ):
+            places.append(lost)
+            with pytest.raises(UnreachableError, match=text):
+                await client.status()
+        # A stream waits, and finds it where it is then.
+        places.extend([LedgerError("node_not_running", "no node"), "http://127.0.0.1:9", api.server.url])
+        api.log.append([Entry("test", None, None, 0, {"found": "again"})])
+        (event,) = await take(client.stream(status.cursor, backoff=QUICK), 1)
+        assert event.data == {"found": "again"}
+    assert places == []
+
+
+async def test_who_stops_listening_is_not_told_that_the_connection_broke(
+    api: ApiWorld, client: NodeClient
+) -> None:
+    told: list[bool] = []
+    cursor = api.log.cursor
+    api.log.append([Entry("test", None, None, 0, {})])
+    await take(client.stream(cursor, backoff=QUICK, on_connection=told.append), 1)
+    listening = asyncio.create_task(take(client.stream(cursor, backoff=QUICK, on_connection=told.append), 2))
+    async with asyncio.timeout(LIMIT_S):
+        while len(told) < 2:
+            await asyncio.sleep(0.01)
+    listening.cancel()
+    await asyncio.gather(listening, return_exceptions=True)
+    assert told == [True, True]
 
 
 async def test_a_stream_from_now_on_keeps_its_place_before_the_first_event(
