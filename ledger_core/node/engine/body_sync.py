@@ -14,14 +14,12 @@ from ledger_core.node.engine.header_tree import HeaderNode, HeaderTree
 from ledger_core.node.engine.hub import Hub, Peer
 from ledger_core.node.engine.intake import Intake
 from ledger_core.node.engine.mempool import Mempool
+from ledger_core.node.engine.silence import Silence
 from ledger_core.node.engine.vote_book import VoteBook
 from ledger_core.node.messages import BlockRef, Bodies, Compact, GetBodies, GetCompact, Parts
 from ledger_core.records.block import Block
 
 UNASKED_POINTS = 20.0
-WITHHELD_POINTS = 40.0
-MAX_WITHHELD = 3
-"""Requests without an answer, one after the other, that a peer may leave."""
 
 APPLY_AT_ONCE = 512
 """Blocks handed to the chain together while many are to come: it stores them in one transaction, and those
@@ -56,6 +54,7 @@ class Request(Struct, eq=False):
 
     peer: bytes
     hashes: list[bytes]
+    asked: float
     deadline: float
     partial: Partial | None = None
     """The compact block that is being rebuilt."""
@@ -87,7 +86,7 @@ class BodySync:
         self._whole = RecentSet(MAX_UNAVAILABLE)
         """Blocks whose compact form led nowhere."""
         self._planning = False
-        self._withheld: dict[bytes, int] = {}
+        self._silence = Silence(hub)
 
     @property
     def target_height(self) -> int:
@@ -99,7 +98,7 @@ class BodySync:
         for request in self._requests.pop(peer_id, ()):
             self._in_flight.difference_update(request.hashes)
         self._cannot.pop(peer_id, None)
-        self._withheld.pop(peer_id, None)
+        self._silence.peer_left(peer_id)
 
     def next_time(self) -> float | None:
         """Return when something is due."""
@@ -135,13 +134,13 @@ class BodySync:
             self._finish(request)
             for block_hash in request.hashes:
                 self._cannot_give(request.peer, block_hash, now)
-            self._withheld[request.peer] = self._withheld.get(request.peer, 0) + 1
-            if self._withheld[request.peer] >= MAX_WITHHELD:
-                self._hub.ban(request.peer, "bodies_withheld", "it announces blocks and does not give them")
-            else:
-                self._hub.blame(request.peer, WITHHELD_POINTS, "bodies asked for and never given", now)
+            self._silence.late(request.peer, request.asked, now)
         if late or self._path:
             self.plan(now)
+
+    def heard(self, peer: Peer, now: float) -> None:
+        """A peer says something; it may be banned for its silence before."""
+        self._silence.heard(peer, now)
 
     def on_bodies(self, peer: Peer, message: Bodies, now: float) -> None:
         """Take bodies that were asked for."""
@@ -216,9 +215,9 @@ class BodySync:
     def _keeps_waiting(self, now: float) -> bool:
         """Whether the path's next block is long in coming: a mere claim must not hold up the rest."""
         first = self._path[0].hash
-        patience = self._hub.settings.request_s * (1 - PATIENCE)
+        patience = self._hub.settings.request_s * PATIENCE
         return any(
-            first in request.hashes and now >= request.deadline - patience
+            first in request.hashes and now >= request.asked + patience
             for requests in self._requests.values()
             for request in requests
         )
@@ -428,7 +427,7 @@ class BodySync:
             self._hub.send(peer.id, GetCompact(refs[0]))
         else:
             self._hub.send(peer.id, GetBodies(refs))
-        request = Request(peer.id, hashes, now + self._hub.settings.request_s)
+        request = Request(peer.id, hashes, now, now + self._hub.settings.request_s)
         self._requests.setdefault(peer.id, []).append(request)
         self._in_flight.update(hashes)
 
@@ -461,7 +460,7 @@ class BodySync:
     def _keep(self, block: Block, block_hash: bytes, peer_id: bytes) -> None:
         if block_hash not in self._bodies:
             self._bodies[block_hash] = (block, peer_id)
-            self._withheld.pop(peer_id, None)
+            self._silence.answered(peer_id)
             self._bytes += len(block.body)
 
     def _drop_body(self, block_hash: bytes) -> None:

@@ -223,7 +223,8 @@ class Engine:
         peer = self._hub.peers.get(peer_id)
         if peer is None:
             return
-        if not self._snapshots.handles(peer, message, now):
+        self._bodies.heard(peer, now)
+        if peer_id in self.peers and not self._snapshots.handles(peer, message, now):
             self._handle.get(type(message), self._unexpected)(peer, message, now)
         self._after(now)
 

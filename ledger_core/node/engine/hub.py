@@ -47,6 +47,7 @@ class Peer:
         "conflicting",
         "final",
         "final_ref",
+        "heard",
         "id",
         "justified",
         "known_blocks",
@@ -62,6 +63,8 @@ class Peer:
     def __init__(self, peer_id: bytes, hello: Hello, patience: float, now: float) -> None:
         self.id = peer_id
         self.since = now
+        self.heard = now
+        """When it said something last."""
         self.oldest_body = hello.oldest_body
         self.take_status(hello.status, now)
         self.known_records = RecentSet(KNOWN_RECORDS)
