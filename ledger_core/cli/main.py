@@ -12,31 +12,37 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from ledger_core.cli import (
-    answer_commands,
-    asset_commands,
-    chain_commands,
-    community_commands,
-    evidence_command,
-    find_command,
-    found_command,
-    history_command,
-    invite_command,
-    join_command,
-    keys_commands,
-    member_commands,
-    money_commands,
-    node_command,
-    offer_commands,
-    record_commands,
-    simulate_command,
-    status_commands,
-    trade_commands,
-    watch_command,
-)
-from ledger_core.cli.frame import PROGRAM, Program, UsageError
-from ledger_core.cli.output import as_json, one_line
-from ledger_core.errors import LedgerError
+try:
+    from ledger_core.cli import (
+        answer_commands,
+        asset_commands,
+        chain_commands,
+        community_commands,
+        evidence_command,
+        find_command,
+        found_command,
+        history_command,
+        invite_command,
+        join_command,
+        keys_commands,
+        member_commands,
+        money_commands,
+        node_command,
+        offer_commands,
+        record_commands,
+        simulate_command,
+        status_commands,
+        trade_commands,
+        watch_command,
+    )
+    from ledger_core.cli.frame import PROGRAM, Program, UsageError
+    from ledger_core.cli.output import as_json, one_line
+    from ledger_core.errors import LedgerError
+except KeyboardInterrupt:
+    # All this takes a moment to load. `main` does not run yet, and what says it there may not be loaded.
+    as_told = '{"code": "interrupted", "message": "interrupted", "details": {}}'
+    print(as_told if "--json" in sys.argv else "energy-ledger: error: interrupted", file=sys.stderr)
+    sys.exit(128 + 2)
 
 FAILED: Final = 1
 WRONG_USAGE: Final = 2

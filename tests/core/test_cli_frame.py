@@ -181,6 +181,36 @@ def test_an_output_that_breaks_off_ends_quietly(tmp_path: Path) -> None:
         assert running.stderr.read() == b""
 
 
+@pytest.mark.parametrize("loading", ["aiohttp", "ledger_core.cli.found_command"])
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ((), "energy-ledger: error: interrupted\n"),
+        (("--json",), '{"code": "interrupted", "message": "interrupted", "details": {}}\n'),
+    ],
+)
+def test_ctrl_c_ends_it_quietly_also_while_it_loads(
+    loading: str, arguments: tuple[str, ...], line: str
+) -> None:
+    program = (
+        "import runpy, signal, sys\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name == {loading!r}:\n"
+        "            signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+        "runpy.run_module('ledger_core.cli', run_name='__main__')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "status", "--data", "nowhere", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", line)
+
+
 # --- how a failure of a command ends ---------------------------------------------------------------
 
 
