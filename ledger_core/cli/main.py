@@ -3,16 +3,17 @@
 Exit codes: 0 done, 1 failed, 2 the command line was wrong, 130 interrupted, 141 nobody read the output.
 """
 
-import argparse
-import io
-import os
 import sys
-import traceback
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Final
 
 try:
+    import argparse
+    import io
+    import os
+    import traceback
+    from collections.abc import Sequence
+    from pathlib import Path
+    from typing import Final
+
     from ledger_core.cli import (
         answer_commands,
         asset_commands,

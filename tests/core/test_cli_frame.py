@@ -181,7 +181,7 @@ def test_an_output_that_breaks_off_ends_quietly(tmp_path: Path) -> None:
         assert running.stderr.read() == b""
 
 
-@pytest.mark.parametrize("loading", ["aiohttp", "ledger_core.cli.found_command"])
+@pytest.mark.parametrize("loading", ["argparse", "aiohttp", "ledger_core.cli.found_command"])
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
