@@ -26,6 +26,7 @@ from ledger_core.node.peers.announcement import (
 )
 from ledger_core.node.peers.backoff import Backoff
 from ledger_core.node.peers.bans import MAX_BAN_SECONDS, MAX_BANS, Bans
+from ledger_core.node.peers.callers import Place, source_of
 from ledger_core.node.peers.dial_plan import DialPlan
 from ledger_core.node.peers.frames import MAX_ANNOUNCEMENT_BYTES
 from ledger_core.node.peers.listener import SourceGate
@@ -459,14 +460,29 @@ class TestSettings:
 
 
 class TestSourceGate:
-    """Handshakes are bounded in all, per address, and per second."""
+    """Handshakes are bounded in all, per source, and per second."""
 
     def test_places_are_bounded_and_come_back(self) -> None:
         gate = SourceGate(settings(max_pending=5, max_pending_per_source=2))
-        assert [gate.enter("10.0.0.1", 0.0) for _ in range(3)] == [True, True, False]
-        assert [gate.enter("127.0.0.1", 0.0) for _ in range(4)] == [True, True, True, False]
-        gate.leave("10.0.0.1")
-        assert gate.enter("10.0.0.2", 0.0)
+        gone: list[str] = []
+
+        def call(name: str, address: str) -> Place:
+            place = gate.enter(address, 0.0, lambda: gone.append(name))
+            assert place is not None
+            return place
+
+        places = [call(name, "10.0.0.1") for name in "abc"]
+        assert gone == ["a"], "two of one address"
+        for name in "def":
+            call(name, "127.0.0.1")
+        assert gone == ["a"]
+        call("g", "10.0.0.2")
+        assert gone == ["a", "d"], "five in all: of those with the most, the first"
+        for place in places:
+            gate.leave(place)
+        call("h", "10.0.0.3")
+        call("i", "10.0.0.4")
+        assert gone == ["a", "d"]
 
     def test_one_address_begins_only_so_many_per_second(self) -> None:
         gate = SourceGate(settings())
@@ -474,8 +490,9 @@ class TestSourceGate:
         def tries(source: str, number: int, now: float) -> int:
             fine = 0
             for _ in range(number):
-                if gate.enter(source, now):
-                    gate.leave(source)
+                place = gate.enter(source, now, lambda: None)
+                if place is not None:
+                    gate.leave(place)
                     fine += 1
             return fine
 
@@ -483,9 +500,25 @@ class TestSourceGate:
         assert tries("10.0.0.1", 100, 5.0) == 5
         assert tries("127.0.0.1", 1000, 5.0) == 600
         for number in range(2000):
-            gate.enter(str(number), 6.0)
-            gate.leave(str(number))
+            tries(str(number), 1, 6.0)
         assert tries("10.0.0.1", 100, 6.0) == 30
+
+    @pytest.mark.parametrize(
+        ("one", "other", "same"),
+        [
+            ("10.0.0.1", "10.0.0.2", False),
+            ("10.0.0.1", "::ffff:10.0.0.1", True),
+            ("2001:db8::1", "2001:db8::ffff:1", True),
+            ("2001:db8::1", "2001:db8:0:1::1", False),
+            ("fe80::1%eth0", "fe80::2%eth0", False),
+            ("127.0.0.1", "::1", False),
+            ("a socket", "another", False),
+        ],
+    )
+    def test_one_source_has_one_ipv4_address_or_an_ipv6_network(
+        self, one: str, other: str, *, same: bool
+    ) -> None:
+        assert (source_of(one) == source_of(other)) is same
 
 
 def test_text_of_others_stays_on_its_line() -> None:

@@ -5,7 +5,7 @@ handshake    who is at the other end, proven, and the keys of the link (sans-I/O
 cipher       sealed frames; `frames`, `assembler`: what is in them
 connection   a link in use; `outbox`, `limits`: what may wait, and how much of each kind may come
 admission    who gets in; `bans`: who does not for a while; `registry`: one link per key
-dial_plan    whom to dial; `outbound`, `dialer`, `backoff`: dialling; `listener`: being dialled
+dial_plan    whom to dial; `outbound`, `dialer`, `backoff`: dialling; `listener`, `callers`: being dialled
 address_book where nodes can be reached; `announcement`, `gossip`, `discovery`: how that gets around
 """
 

@@ -5,12 +5,14 @@ The route can stand in any aiohttp application; there, that application's own li
 
 import asyncio
 import logging
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from typing import Final
+from functools import partial
+from typing import Final, cast
 
 from aiohttp import web
 
+from ledger_core.node.peers.callers import Callers, Place, source_of
 from ledger_core.node.peers.errors import PeerError
 from ledger_core.node.peers.limits import TokenBucket
 from ledger_core.node.peers.link import WEBSOCKET_LIMIT, Link
@@ -30,30 +32,27 @@ type LinkHandler = Callable[[Link, Callable[[], None]], Awaitable[None]]
 
 
 class SourceGate:
-    """Bounds handshakes: how many are under way, in all and per address, and how many begin per second."""
+    """Bounds handshakes: how many are under way, in all and per source, and how many begin per second."""
 
     def __init__(self, settings: PeerSettings) -> None:
         self._settings = settings
-        self._pending: Counter[str] = Counter()
+        self._pending = Callers(settings.max_pending)
         self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
 
-    def enter(self, source: str, now: float) -> bool:
-        """Tell whether a handshake may begin, and count it if so; `leave` must follow."""
-        factor = _LOOPBACK_FACTOR if is_loopback_address(source) else 1
-        if self._pending.total() >= self._settings.max_pending:
-            return False
-        if self._pending[source] >= self._settings.max_pending_per_source * factor:
-            return False
-        if not self._bucket(source, factor, now).take(1, now):
-            return False
-        self._pending[source] += 1
-        return True
+    def enter(self, address: str, now: float, send_away: Callable[[], None]) -> Place | None:
+        """Count a handshake that begins, until `leave`; None for one too many in a short time.
 
-    def leave(self, source: str) -> None:
+        `send_away` ends it when its place is given to another caller.
+        """
+        source = source_of(address)
+        factor = _LOOPBACK_FACTOR if is_loopback_address(source) else 1
+        if not self._bucket(source, factor, now).take(1, now):
+            return None
+        return self._pending.enter(source, send_away, self._settings.max_pending_per_source * factor)
+
+    def leave(self, place: Place) -> None:
         """Count a handshake's end."""
-        self._pending[source] -= 1
-        if self._pending[source] <= 0:
-            del self._pending[source]
+        self._pending.leave(place)
 
     def _bucket(self, source: str, factor: int, now: float) -> TokenBucket:
         bucket = self._buckets.pop(source, None)
@@ -81,20 +80,16 @@ class PeerRoute:
             # A page in somebody's browser, not a node.
             return web.Response(status=403, text="this is a place for nodes\n")
         source = request.remote or ""
-        loop = asyncio.get_running_loop()
-        if self._is_closed or not self._gate.enter(source, loop.time()):
+        transport = request.transport
+        place = None
+        if transport is not None and not self._is_closed:
+            place = self._gate.enter(source, asyncio.get_running_loop().time(), transport.abort)
+        if place is None:
             _LOGGER.debug("no place for a caller from %s", source)
             busy = web.Response(status=503, text="this node has no place for another caller now\n")
             busy.force_close()
             return busy
-        is_pending = True
-
-        def settled() -> None:
-            nonlocal is_pending
-            if is_pending:
-                is_pending = False
-                self._gate.leave(source)
-
+        settled = partial(self._gate.leave, place)
         try:
             websocket = web.WebSocketResponse(
                 timeout=self._settings.close_s,
@@ -138,18 +133,21 @@ class PeerRoute:
 
 
 class Listener:
-    """A server that offers the route alone, with a bound on its connections."""
+    """A server that offers the route alone, with a bound on connections that do not ask for it."""
 
     def __init__(self, settings: PeerSettings, route: PeerRoute) -> None:
         self._settings = settings
         self._route = route
+        self._unheard = Callers(settings.max_unheard)
+        """Connections that have not asked for the route yet, or were told that they can't have it."""
+        self._places: dict[asyncio.Transport, Place] = {}
         self._runner: web.AppRunner | None = None
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
         """Listen; raises PeerError `listen_failed`, which names the setting and the remedy."""
         application = web.Application()
-        application.router.add_get(self._settings.path, self._route.handle)
+        application.router.add_get(self._settings.path, self._take)
         # The keep-alive time also ends connections that never send a request.
         runner = web.AppRunner(
             application,
@@ -165,14 +163,11 @@ class Listener:
         server = runner.server
         if server is None:
             raise RuntimeError("the runner was set up and has no server")
-        most = self._settings.max_inbound + self._settings.max_pending
-
-        def protocol() -> asyncio.Protocol:
-            return server() if len(server.connections) < most else _Busy()
-
         try:
             self._server = await asyncio.get_running_loop().create_server(
-                protocol, self._settings.listen_host, self._settings.listen_port
+                lambda: _Watched(server(), self._enter, self._leave),
+                self._settings.listen_host,
+                self._settings.listen_port,
             )
         except OSError as error:
             await runner.cleanup()
@@ -199,9 +194,62 @@ class Listener:
             await self._runner.cleanup()
         self._server = self._runner = None
 
+    async def _take(self, request: web.Request) -> web.StreamResponse:
+        """Take a request in full: the route has places of its own for those who prove who they are."""
+        transport = request.transport
+        if transport is None:
+            raise web.HTTPServiceUnavailable
+        self._leave(transport)
+        try:
+            return await self._route.handle(request)
+        finally:
+            if request.transport is not None:
+                self._enter(transport)
 
-class _Busy(asyncio.Protocol):
-    """Ends a connection for which there is no place."""
+    def _enter(self, transport: asyncio.Transport) -> None:
+        address = transport.get_extra_info("peername")
+        self._places[transport] = self._unheard.enter(
+            source_of(str(address[0]) if address else ""), transport.abort
+        )
+
+    def _leave(self, transport: asyncio.Transport) -> None:
+        place = self._places.pop(transport, None)
+        if place is not None:
+            self._unheard.leave(place)
+
+
+class _Watched(asyncio.Protocol):
+    """A connection of the server, of whose beginning and end the listener is told."""
+
+    def __init__(
+        self,
+        inner: asyncio.Protocol,
+        begun: Callable[[asyncio.Transport], None],
+        ended: Callable[[asyncio.Transport], None],
+    ) -> None:
+        self._inner = inner
+        self._begun = begun
+        self._ended = ended
+        self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.close()
+        self._transport = cast("asyncio.Transport", transport)
+        self._inner.connection_made(transport)
+        self._begun(self._transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._transport is not None:
+            self._ended(self._transport)
+        self._inner.connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._inner.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        return self._inner.eof_received()
+
+    def pause_writing(self) -> None:
+        self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._inner.resume_writing()

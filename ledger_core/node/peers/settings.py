@@ -39,6 +39,8 @@ class PeerSettings:
     """Links that others may have dialled."""
     max_guests: int = _count(4, 0, 100)
     """Among them, links of newcomers with an invitation."""
+    max_unheard: int = _count(128, 1, 10_000)
+    """Connections that have not sent their request yet."""
     max_pending: int = _count(16, 1, 1000)
     """Handshakes under way at a time, of those who dial."""
     max_pending_per_source: int = _count(4, 1, 1000)
