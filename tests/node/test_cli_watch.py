@@ -308,7 +308,7 @@ async def test_a_node_that_is_elsewhere_after_a_restart_is_found_again(tmp_path:
 
 async def test_a_node_that_refuses_ends_the_view(cli: CliWorld) -> None:
     async with on_screen("watch", "--url", cli.api.server.url, "--token", "wrong") as screen:
-        await screen.until("send the node's token")
+        await screen.until("this is not the token of")
         assert await screen.process.wait() == 1
 
 
