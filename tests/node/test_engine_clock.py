@@ -2,9 +2,10 @@
 
 import pytest
 
+from ledger_core.node.engine import snapshot_sync
 from ledger_core.node.engine.header_sync import ASK_AGAIN_S
 from ledger_core.node.messages import BlockRef, GetHeaders, Headers, Message, Ping, SealedHeader, Status
-from tests.node.test_engine_sync import grown
+from tests.node.test_engine_sync import grown, snapshots
 from tests.node.virtual import Net, Node, listening
 
 LATE_S = 600.0
@@ -64,4 +65,23 @@ def test_a_peer_that_left_its_branch_from_the_future_is_asked_again() -> None:
     assert net.asked(peer, GetHeaders) == [], "what it has is from the future; it was asked a moment ago"
     net.pass_time(ASK_AGAIN_S + 1, 5)
     assert net.asked(peer, GetHeaders)
+    assert node.drops == []
+
+
+def test_a_newcomer_with_a_late_clock_begins_at_what_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is late by more than one answer full of headers: it must not ask for the same ones for ever."""
+    monkeypatch.setattr(snapshot_sync, "MAX_HEADERS", 8)
+    net = snapshots(60)
+    node = net.add("eva")
+    node.skew = -LATE_S
+    node.start()
+    asked: list[tuple[bytes, Message]] = []
+    net.mute = listening(asked, GetHeaders)
+    for name in ("anna", "bert", "cara"):
+        net.link("eva", name)
+    net.settle()
+    assert 30 < node.engine.chain.height < 50
+    assert len([source for source, _ in asked if source == node.id]) < 20
+    net.pass_time(LATE_S, 10)
+    assert net.same_tip("anna", "eva")
     assert node.drops == []

@@ -376,7 +376,8 @@ class SnapshotSync:
             good.append(sealed)
         if good:
             self._staging.append(good)
-        if len(message.headers) < MAX_HEADERS and peer.id in self._hub.peers:
+        # Fewer than asked for: it has no more, or none that is not from the future by this node's clock.
+        if len(good) < MAX_HEADERS and peer.id in self._hub.peers:
             self._phase = Phase.CONFIRM
             self._heard.clear()
 
