@@ -18,7 +18,7 @@ from ledger_core.cli.status_commands import knows_nobody, sync_text
 from ledger_core.client import ClientError, NodeClient, RefusedError
 from ledger_core.client.bodies import name_hash
 from ledger_core.client.home import Home
-from ledger_core.client.local import local_api, prepare_joining
+from ledger_core.client.local import prepare_joining, running_api
 from ledger_core.client.views import StatusView
 from ledger_core.errors import ChainError, LedgerError
 from ledger_core.keys import Signer, address
@@ -187,7 +187,7 @@ def _require_not_stored(directory: Path, key: bytes) -> None:
 
 def _client(directory: Path) -> NodeClient | None:
     try:
-        api = local_api(directory)
+        api = running_api(directory)
     except LedgerError as error:
         if error.code in ("node_not_running", "token_missing"):
             return None

@@ -64,7 +64,8 @@ def open_works(directory: DataDirectory, settings: Settings, now: float) -> Work
         store = open_store(directory.path, genesis)
         undo.callback(store.close)
         store.pack_later = True
-        # The directory's lock is held from here on: nobody else makes a key.
+        # The directory's lock is held from here on: nobody else makes a key, or tells where an API is.
+        directory.forget_api_address()
         signer, key_is_new = directory.node_signer()
         link = directory.invitation()
         verifier = Verifier(settings.verify_workers, SignatureCache(secrets.token_bytes(32)))

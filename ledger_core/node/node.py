@@ -146,8 +146,6 @@ class Node:
             self._executor, open_works, self._directory, self._settings, self._clock()
         )
         self._endings.append(("data", self._close_works))
-        # A node that was killed left it, and this one may not be able to write another.
-        self._directory.forget_api_address()
         self._disk = DiskTrouble(self._directory.path, self._disk_recovered)
         self._bridge = Bridge(self._in_trouble, self._look_again, partial(verify_seals, works.verifier))
         self._thread = ChainThread(

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from ledger_core.chain.chain import Chain
 from ledger_core.chain.start import load_start
+from ledger_core.chain.store.files import locked
 from ledger_core.chain.store.opening import open_store
 from ledger_core.cli import connection, invite_command
 from ledger_core.cli.join_command import _in_step
@@ -300,22 +301,24 @@ async def test_joining_in_two_steps(cli: CliWorld) -> None:
         wrong = await asyncio.to_thread(run_command, *given, *arguments, made["invitation"])
         assert message in wrong.error
 
-    # As its node would: tell where the API is, and the token. First one that ended without a word.
+    # As its node would: hold the directory, tell where the API is, and the token. First one that was killed.
     (data / "api-address").write_text("http://127.0.0.1:1\n")
     (data / "api.token").write_text((cli.directory / "token").read_text())
-    (data / "api.token").chmod(0o644)
-    assert "0600" in (await asyncio.to_thread(run_command, *given, made["invitation"])).error
     (data / "api.token").chmod(0o600)
     ended = await asyncio.to_thread(run_command, *given, "--start-within", "1s", made["invitation"])
     assert ended.json["state"] == "prepared"
     (data / "api-address").write_text(cli.api.server.url + "\n")
-    joined = (await asyncio.to_thread(run_command, *given, made["invitation"], "--roles", "home")).json
-    assert joined["state"] == "submitted"
-    await cli.mine()
-    member = {each["member"]["address"]: each for each in (await cli("members", "--json")).json["items"]}
-    assert member[address(signer("dora").public_key)]["roles"] == ["home"]
-    again = await asyncio.to_thread(run_command, *given, made["invitation"])
-    assert '"member_known"' in again.error
+    with locked(data):
+        (data / "api.token").chmod(0o644)
+        assert "0600" in (await asyncio.to_thread(run_command, *given, made["invitation"])).error
+        (data / "api.token").chmod(0o600)
+        joined = (await asyncio.to_thread(run_command, *given, made["invitation"], "--roles", "home")).json
+        assert joined["state"] == "submitted"
+        await cli.mine()
+        member = {each["member"]["address"]: each for each in (await cli("members", "--json")).json["items"]}
+        assert member[address(signer("dora").public_key)]["roles"] == ["home"]
+        again = await asyncio.to_thread(run_command, *given, made["invitation"])
+        assert '"member_known"' in again.error
     # Once its node has the chain and rests.
     (data / "api-address").unlink()
     running = cli.directory / "node"
