@@ -30,7 +30,7 @@ from ledger_core.keys import SoftwareSigner, load_key, save_key
 from ledger_core.keys.whole_file import write_whole_file
 from ledger_core.node.peers.errors import PeerError
 from ledger_core.node.peers.location import parse_location
-from ledger_core.records.invitations import InvitationLink, decode_link, encode_link
+from ledger_core.records.invitations import InvitationError, InvitationLink, decode_link, encode_link
 
 _LOGGER: Final = logging.getLogger(__name__)
 
@@ -114,11 +114,18 @@ class DataDirectory:
 
     def invitation(self) -> InvitationLink | None:
         """Return the invitation that this node has not used up yet; raises InvitationError."""
+        path = self.file(INVITATION)
         try:
-            text = self.file(INVITATION).read_text(encoding="ascii", errors="replace")
+            text = path.read_text(encoding="ascii", errors="replace")
         except FileNotFoundError:
             return None
-        return decode_link(text)
+        try:
+            return decode_link(text)
+        except InvitationError as error:
+            message = (
+                f"{path}: {error.message}; restore the file, or remove it and join with a new invitation"
+            )
+            raise InvitationError(error.code, message, **error.details) from error
 
     def forget_invitation(self) -> None:
         """Remove the invitation: the membership is final, or the invitation was withdrawn."""

@@ -36,7 +36,7 @@ from ledger_core.node.data_directory import DataDirectory
 from ledger_core.node.own_addresses import lan_addresses, told_addresses
 from ledger_core.node.trouble import DiskTrouble
 from ledger_core.records.codec import invite
-from ledger_core.records.invitations import InvitationLink, encode_link
+from ledger_core.records.invitations import InvitationError, InvitationLink, encode_link
 from ledger_core.records.types import Role
 from tests.node.peer_world import eventually
 
@@ -320,3 +320,13 @@ async def test_a_disk_that_stays_read_only_is_watched_on(
     finally:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
+
+
+@pytest.mark.parametrize("text", ["", "nothing of the kind", "el-invitation1qqqq"])
+def test_a_damaged_invitation_is_named_with_its_file(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "invitation"
+    path.write_text(text)
+    with pytest.raises(InvitationError) as refused:
+        DataDirectory(tmp_path).invitation()
+    assert refused.value.message.startswith(f"{path}: ")
+    assert refused.value.message.endswith("restore the file, or remove it and join with a new invitation")

@@ -154,6 +154,7 @@ class Listener:
             handle_signals=False,
             access_log=None,
             lingering_time=0,
+            auto_decompress=False,
             keepalive_timeout=self._settings.handshake_s,
             max_line_size=_MAX_HEADER_BYTES,
             max_field_size=_MAX_HEADER_BYTES,

@@ -69,9 +69,13 @@ def parse_location(text: str) -> PeerLocation:
         raise _invalid(text, "it holds a character that no address has")
     try:
         parts = urlsplit(text if "://" in text else f"ws://{text}")
-        host, port = parts.hostname or "", parts.port
+        host = parts.hostname or ""
     except ValueError as error:
         raise _invalid(text, str(error)) from error
+    try:
+        port = parts.port
+    except ValueError as error:
+        raise _invalid(text, "its port is not a whole number from 1 to 65535") from error
     if parts.scheme not in _DEFAULT_PORTS:
         raise _invalid(text, "it must begin with ws:// or wss://, or be host:port")
     if "://" not in text and port is None:

@@ -23,6 +23,8 @@ class Storage:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._unwritten: set[str] = set()
+        """Files whose last write failed: told once, not with every try."""
 
     def load_bans(self, now: float) -> Bans:
         """Return the stored bans; an unreadable file is put aside, and said so in the log."""
@@ -54,11 +56,11 @@ class Storage:
             return empty()
 
     async def save_bans(self, bans: Bans) -> None:
-        """Write the bans if they have changed; a failure is logged, and made good by a later call."""
+        """Write the bans if they have changed; a failure is told once, and made good by a later call."""
         await self._save(BANS_FILE, bans)
 
     async def save_book(self, book: AddressBook) -> None:
-        """Write the address book if it has changed; a failure is logged, and made good by a later call."""
+        """Write the address book if it has changed; a failure is told once, and made good by a later call."""
         await self._save(BOOK_FILE, book)
 
     async def _save(self, name: str, kept: Bans | AddressBook) -> None:
@@ -70,4 +72,10 @@ class Storage:
             await asyncio.to_thread(write_whole_file, path, kept.dump(), force=True, private=True)
         except OSError as error:
             kept.changed = True
-            _LOGGER.warning("%s can't be written: %s", path, error)
+            if name not in self._unwritten:
+                _LOGGER.warning("%s can't be written (%s): it is tried again", path, error.strerror or error)
+            self._unwritten.add(name)
+        else:
+            if name in self._unwritten:
+                _LOGGER.info("%s is written again", path)
+            self._unwritten.discard(name)
