@@ -168,7 +168,7 @@ def test_the_command_gives_json(capsys: pytest.CaptureFixture[str]) -> None:
         (["--hours", "all"], "--hours"),
         (["--nodes", "2,3", "--hours", "1,2,3"], "--hours gives 3 numbers for the 2 of --nodes"),
         (["--loss", "2"], "loss"),
-        (["--checkpoint", "1"], "checkpoint_interval"),
+        (["--checkpoint", "1"], "--checkpoint"),
     ],
 )
 def test_bad_arguments_are_named(
