@@ -26,7 +26,7 @@ from tests.node.peer_world import free_ports
 from tests.node.processes import NodeProcess
 
 HOURS = 96
-ROUNDS = 3
+ROUNDS = 5
 WORKERS = 1
 GOAL_RATIO = 0.7
 LIMIT_S = 120.0

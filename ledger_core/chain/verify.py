@@ -154,13 +154,16 @@ class Verifier:
             raise fault
 
     def _batches(self, blocks: Iterable[PreparedBlock]) -> Iterator[Batch]:
-        enough = AHEAD_SIGNATURES // self._batches_ahead
+        enough, cache = AHEAD_SIGNATURES // self._batches_ahead, self.cache
         batch, signatures = Batch(), 0
         for prepared in blocks:
             batch.blocks.append(prepared)
-            todo, entries = self._unknown(prepared.checks)
-            batch.checks += todo
-            batch.entries += entries
+            if cache is None:
+                batch.checks += prepared.checks
+            else:
+                todo, entries = cache.unknown(prepared.checks)
+                batch.checks += todo
+                batch.entries += entries
             signatures += len(prepared.checks)
             if signatures >= enough:
                 yield batch
